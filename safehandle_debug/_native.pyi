@@ -1,0 +1,148 @@
+"""The C core: handle types, stacks, recorder.  Checked by mypy's stubtest.
+
+The public names are re-exported by `safehandle_debug`; the functions at the
+end are the core's whole interface to the floors above it.
+"""
+
+import os
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, ClassVar, Final, Protocol, Self, SupportsIndex, final
+
+class CriticalFinalizer:
+    """Base of objects whose finalizer runs after all ordinary ones."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self: ...
+    def finalize(self) -> None: ...
+    def __init_subclass__(cls, **kwargs: Any) -> None: ...
+
+@final
+class Hold:
+    """One reference of a handle, dropped when the `with` block ends."""
+
+    def __enter__(self) -> int: ...
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> None: ...
+
+class _Handle(CriticalFinalizer):
+    """What SafeHandle and CriticalHandle have in common."""
+
+    handle: int
+    @property
+    def is_closed(self) -> bool: ...
+    @property
+    def is_invalid(self) -> bool: ...
+    def release_handle(self) -> bool | None: ...
+    def set_handle(self, value: SupportsIndex, /) -> None: ...
+    def set_handle_as_invalid(self) -> None: ...
+    def dispose(self, disposing: bool = True) -> None: ...
+    def close(self) -> None: ...
+    def provenance(self) -> Any: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> None: ...
+
+class SafeHandle(_Handle):
+    def __init__(self, invalid_handle_value: SupportsIndex, owns_handle: bool = True) -> None: ...
+    def dangerous_get_handle(self) -> int: ...
+    def dangerous_add_ref(self) -> None: ...
+    def dangerous_release(self) -> None: ...
+    def hold(self) -> Hold: ...
+    def detach(self) -> int: ...
+
+class SafeHandleZeroOrMinusOneIsInvalid(SafeHandle):
+    def __init__(self, owns_handle: bool = True) -> None: ...
+
+class SafeHandleMinusOneIsInvalid(SafeHandle):
+    def __init__(self, owns_handle: bool = True) -> None: ...
+
+class CriticalHandle(_Handle):
+    def __init__(self, invalid_handle_value: SupportsIndex) -> None: ...
+
+class CriticalHandleZeroOrMinusOneIsInvalid(CriticalHandle):
+    def __init__(self) -> None: ...
+
+class CriticalHandleMinusOneIsInvalid(CriticalHandle):
+    def __init__(self) -> None: ...
+
+class SafeFileHandle(SafeHandleZeroOrMinusOneIsInvalid):
+    def __init__(self, value: SupportsIndex = -1, owns_handle: bool = True) -> None: ...
+    @classmethod
+    def open(
+        cls,
+        path: str | bytes | os.PathLike[str] | os.PathLike[bytes],
+        flags: int = ...,
+        mode: int = 0o666,
+        *,
+        dir_fd: int | None = None,
+    ) -> Self: ...
+    @classmethod
+    def memfd(cls, name: str, flags: int = ...) -> Self: ...
+    def duplicate(self) -> Self: ...
+    def fileno(self) -> int: ...
+
+class SafePipeHandle(SafeHandleZeroOrMinusOneIsInvalid):
+    def __init__(self, value: SupportsIndex = -1, owns_handle: bool = True) -> None: ...
+    @classmethod
+    def pair(cls, flags: int = ...) -> tuple[Self, Self]: ...
+    def fileno(self) -> int: ...
+
+# --- the interface to the floors above ---
+
+def start_recording(
+    path: str,
+    *,
+    level: str = "full",
+    frames: int = 32,
+    sample: int = 100,
+    size: int = 268435456,
+    meta: str = "{}",
+    children: bool = True,
+    on_error: str = "record",
+    tracemalloc: bool = False,
+) -> None:
+    """Starts recording into the new file `path`; a forked child goes on in a
+    file of its own beside it (`{pid}-{start_ticks}.shd`) when `children`.
+
+    Raises RecordingError (a clear sentence) when it cannot be written."""
+
+def stop_recording() -> None: ...
+def recording_path() -> str | None: ...
+def recording_error() -> str | None:
+    """Why recording lost something, in one sentence; None when it did not."""
+
+def level() -> str: ...
+def newest_serial() -> int: ...
+def open_since(mark: int, /) -> list[int]:
+    """Serials above `mark` that are open and owned now, oldest first."""
+
+def live_count() -> int:
+    """Number of handles open now, recorded or not."""
+
+def problem_count() -> int:
+    """Number of events so far that are findings by themselves: double
+    releases, failed releases, double owners, finalized with references out."""
+
+def set_test(name: str | None, /) -> None:
+    """Marks events of the calling thread from now on with a test's name."""
+
+def set_provenance_reader(reader: Callable[[int], Any] | None, /) -> None: ...
+def sweep() -> int:
+    """Releases all open handles that this process acquired; their ending is
+    `swept`.  Returns how many."""
+
+def stack_source() -> str:
+    """How stacks are walked: "frames" (internal) or "public" (slower API)."""
+
+def capture_stack() -> int:
+    """Records the caller's stack; returns its id, 0 when not recording."""
