@@ -1,0 +1,87 @@
+# `make demo` and `make test` do all the set-up; `make help` lists the rest.
+
+SHELL := /bin/sh
+.SHELLFLAGS := -eu -c
+.DELETE_ON_ERROR:
+
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& { echo "$$p"; exit; }; done; echo python3)
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+
+CORE := $(wildcard safehandle_debug/_core/*.c safehandle_debug/_core/*.h)
+CHECKED := benchmarks samples
+PYTEST ?= -n 2
+SANITIZED ?= tests/core
+SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -O1 -g
+
+.PHONY: help demo test lint check-types check-core unit sanitize benchmark format screenshot clean
+
+help: ## Lists what can be made
+	@sed -n 's/^\([a-z-]*\):.*## /\1 /p' Makefile | while read -r name text; do \
+		printf '  make %-12s %s\n' "$$name" "$$text"; done
+
+demo: $(VENV)/installed ## Starts the sample program under watch and opens the screen on it
+	@$(BIN)/safehandle demo
+
+test: lint check-types check-core unit ## Checks everything: style, types, C, imports, tests
+
+$(VENV)/tools: pyproject.toml .ci/preflight.py
+	@command -v $(PYTHON) >/dev/null || { \
+		echo "make: there is no $(PYTHON): install Python 3.11 or newer" >&2; exit 1; }
+	@$(PYTHON) .ci/preflight.py
+	@echo "making $(VENV) (once; a minute or two)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) install --upgrade "pip>=25.1"
+	@$(PIP) install --group dev
+	@touch $@
+
+$(VENV)/installed: $(VENV)/tools setup.py safehandle_debug/activate/safehandle_debug.pth $(CORE)
+	@echo "building the C core"
+	@$(PIP) install --no-build-isolation --editable '.[tui,pytest]'
+	@touch $@
+
+lint: $(VENV)/installed ## Style of Python and C, and the rules of who imports whom
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run -Werror $(CORE)
+	$(BIN)/lint-imports
+
+check-types: $(VENV)/installed ## Types of all Python code
+	$(BIN)/mypy
+	$(BIN)/mypy --strict $(CHECKED)
+
+check-core: $(VENV)/installed ## The C core against its stub
+	$(BIN)/python -P -m mypy.stubtest --mypy-config-file pyproject.toml safehandle_debug._native
+
+unit: $(VENV)/installed ## The tests alone; PYTEST="-k name" chooses
+	$(BIN)/python -m pytest $(PYTEST)
+
+# The core built with the sanitizers goes to a folder of its own; -P and
+# PYTHONSAFEPATH keep the checkout's own build out of the way.
+sanitize: $(VENV)/installed ## The core's tests under AddressSanitizer and UBSan
+	@CFLAGS="$(SANITIZE)" LDFLAGS="$(SANITIZE)" $(BIN)/python setup.py --quiet \
+		build --build-base build/sanitize --build-lib build/sanitize/lib
+	PYTHONPATH=build/sanitize/lib PYTHONSAFEPATH=1 PYTHONMALLOC=malloc \
+	LD_PRELOAD="$$(gcc -print-file-name=libasan.so)" \
+	ASAN_OPTIONS=detect_leaks=0:handle_segv=0:handle_abort=0:allocator_may_return_null=1 \
+	UBSAN_OPTIONS=print_stacktrace=1 \
+	SAFEHANDLE_SANITIZED=1 $(BIN)/python -P -m pytest -p no:cacheprovider $(SANITIZED)
+
+benchmark: $(VENV)/installed ## Measures the costs beside the alternatives
+	@$(BIN)/python benchmarks/core.py
+
+format: $(VENV)/installed ## Formats Python and C
+	$(BIN)/ruff check --fix --exit-zero .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(CORE)
+
+screenshot: $(VENV)/installed ## Draws the README's picture anew
+	$(BIN)/python docs/screenshot.py
+
+clean: ## Removes everything that was built
+	rm -rf $(VENV) build dist ./*.egg-info safehandle_debug/*.so
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
