@@ -1,0 +1,33 @@
+"""Says what is wrong: leaks, double releases, unbalanced references, ..."""
+
+from safehandle_debug.findings.json import to_json as to_json
+from safehandle_debug.findings.model import Finding as Finding
+from safehandle_debug.findings.model import FindingKind as FindingKind
+from safehandle_debug.findings.model import Severity as Severity
+from safehandle_debug.findings.rules import find as find
+from safehandle_debug.findings.rules import findings_of as findings_of
+from safehandle_debug.findings.suppressions import Suppression as Suppression
+from safehandle_debug.findings.suppressions import SuppressionError as SuppressionError
+from safehandle_debug.findings.suppressions import apply as apply
+from safehandle_debug.findings.suppressions import load as load
+from safehandle_debug.findings.text import first_line as first_line
+from safehandle_debug.findings.text import render_finding as render_finding
+from safehandle_debug.findings.text import render_process_death as render_process_death
+from safehandle_debug.findings.text import render_summary as render_summary
+
+__all__ = [
+    "Finding",
+    "FindingKind",
+    "Severity",
+    "Suppression",
+    "SuppressionError",
+    "apply",
+    "find",
+    "findings_of",
+    "first_line",
+    "load",
+    "render_finding",
+    "render_process_death",
+    "render_summary",
+    "to_json",
+]
