@@ -1,0 +1,61 @@
+"""From TARGET words to open ledgers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from safehandle_debug.cli.group import CliError
+from safehandle_debug.ledger import Ledger
+from safehandle_debug.recording import RecordingError, open_recording, resolve
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def targets_argument(command: _Command) -> _Command:
+    """Gives a command its `[TARGET]...`."""
+    return click.argument("targets", nargs=-1, metavar="[TARGET]...")(command)
+
+
+def recordings_of(targets: Sequence[str]) -> list[Path]:
+    """The recordings that the targets name, each once, in the order given.
+
+    Raises:
+        CliError: a target names nothing.
+    """
+    try:
+        found = [path for target in (targets or (None,)) for path in resolve(target)]
+    except RecordingError as error:
+        raise CliError(str(error)) from error
+    return list(dict.fromkeys(found))
+
+
+@contextmanager
+def open_ledgers(targets: Sequence[str]) -> Iterator[list[Ledger]]:
+    """The ledgers of all recordings that the targets name, refreshed once.
+
+    A recording that cannot be read is a line on stderr, beside others that can.
+
+    Raises:
+        CliError: a target names nothing, or no recording can be read.
+    """
+    faults = []
+    with ExitStack() as stack:
+        ledgers = []
+        for path in recordings_of(targets):
+            try:
+                ledger = stack.enter_context(Ledger(open_recording(path)))
+                ledger.refresh()
+            except RecordingError as error:
+                faults.append(str(error))
+            else:
+                ledgers.append(ledger)
+        if not ledgers:
+            raise CliError("; ".join(faults))
+        for fault in faults:
+            click.echo(f"Left out: {fault}", err=True)
+        yield ledgers
