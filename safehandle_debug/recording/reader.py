@@ -1,15 +1,33 @@
-"""Opens and reads one recording."""
+"""Opens and reads one recording.
+
+The writer never waits for a reader and a reader never blocks the writer, so
+everything here is read without a lock and checked afterwards: a block's
+records are taken only up to its committed length, and only if its generation
+is still the same after they were copied; a live slot only if its version was
+even and the same before and after.
+"""
 
 from __future__ import annotations
 
+import bisect
+import json
 import os
+import sys
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
-from safehandle_debug.recording.format import Header
+from safehandle_debug.recording import format as shd
+from safehandle_debug.recording import liveness
+from safehandle_debug.recording.clock import Clock
+from safehandle_debug.recording.data import Data
+from safehandle_debug.recording.format import BlockType, Header
+from safehandle_debug.recording.mapping import Block, Mapping
 from safehandle_debug.recording.records import Frame, RawEvent, RawLive, ThreadInfo, TypeInfo
+
+_SERIAL_OFFSET = 16
+_VERSION_WORD = 14  # of a live slot, in words of 4 bytes
+_SLOT_TRIES = 16
 
 
 def open_recording(path: str | os.PathLike[str]) -> Recording:
@@ -19,7 +37,14 @@ def open_recording(path: str | os.PathLike[str]) -> Recording:
     a symbolic link, not a recording, torn, truncated, corrupt, or written by
     a newer version.
     """
-    raise NotImplementedError
+    return Recording(Mapping(path))
+
+
+class Cursor:
+    """How far a reader has come in each event block."""
+
+    def __init__(self) -> None:
+        self.read: dict[int, tuple[int, int]] = {}  # block -> (generation, records)
 
 
 class Recording:
@@ -28,65 +53,179 @@ class Recording:
     Not thread-safe: one thread at a time.
     """
 
-    path: Path
-    header: Header  # as of the last refresh
-    meta: dict[str, Any]  # "argv", "executable", "cwd", "python", "session", "suppressions"
+    def __init__(self, mapping: Mapping) -> None:
+        self._mapping = mapping
+        self._data = Data(mapping)
+        self._clock = Clock.of(mapping.header)
+        self.path: Path = mapping.path
+        self.meta: dict[str, Any] = self._meta()
+
+    @property
+    def header(self) -> Header:
+        """The header as of the last refresh."""
+        return self._mapping.header
 
     def refresh(self) -> bool:
-        """Reads the header anew; True when anything changed since."""
-        raise NotImplementedError
+        """Reads the header anew; True when anything changed since.
+
+        Raises RecordingError when the file was damaged meanwhile."""
+        changed = self._mapping.refresh()
+        self._clock = Clock.of(self.header)
+        if not self.meta:
+            self.meta = self._meta()
+        return changed
 
     def events(self, after: int = 0) -> Iterator[RawEvent]:
-        """All recorded events with a seq above `after`, ordered by seq."""
-        raise NotImplementedError
+        """All recorded events with a seq above `after`, ordered by seq.
+
+        An event that another thread is just writing is not there yet, and may
+        have a smaller seq than one that is; `read_new` misses none."""
+        chunks = (
+            (block.first_seq, self._mapping.records(block))
+            for block in self._mapping.event_blocks()
+        )
+        for row in _merged(chunks):
+            if row[0] > after:
+                yield RawEvent._make(row)
+
+    def read_new(self, cursor: Cursor) -> Iterator[bytes]:
+        """What has been recorded since `cursor` was last used, each event
+        once: chunks of packed EVENT records of one thread, by first seq."""
+        for block in self._mapping.event_blocks():
+            generation, records = cursor.read.get(block.number, (block.generation, 0))
+            if generation != block.generation:
+                records = 0
+            if records < block.committed:
+                data = self._mapping.records(block, records)
+                if data:
+                    cursor.read[block.number] = (block.generation, block.committed)
+                    yield data
 
     def events_of(self, serial: int) -> list[RawEvent]:
         """The recorded events of one handle, ordered by seq."""
-        raise NotImplementedError
+        if not 0 < serial < 1 << 64:
+            return []
+        needle = serial.to_bytes(8, sys.byteorder)
+        size = shd.EVENT.size
+        found = []
+        for block in self._mapping.event_blocks():
+            data = self._mapping.records(block)
+            at = data.find(needle)
+            while at >= 0:
+                start = at - _SERIAL_OFFSET
+                if start % size == 0:
+                    found.append(RawEvent._make(shd.EVENT.unpack_from(data, start)))
+                at = data.find(needle, at + 1)
+        found.sort()
+        return found
 
     def events_of_many(self, serials: Collection[int]) -> dict[int, list[RawEvent]]:
-        """The recorded events of several handles in one pass."""
-        raise NotImplementedError
+        """The recorded events of several handles in one pass.
+
+        Every serial is a key, in the order given; its events are ordered by
+        seq."""
+        found: dict[int, list[RawEvent]] = {serial: [] for serial in serials}
+        size = shd.EVENT.size
+        for block in self._mapping.event_blocks():
+            data = self._mapping.records(block)
+            column = memoryview(data).cast("Q")[_SERIAL_OFFSET // 8 :: size // 8].tolist()
+            if found.keys().isdisjoint(column):
+                continue
+            for number, serial in enumerate(column):
+                if serial in found:
+                    row = shd.EVENT.unpack_from(data, number * size)
+                    found[serial].append(RawEvent._make(row))
+        for events in found.values():
+            events.sort()
+        return found
 
     def live(self) -> list[RawLive]:
         """The handles open now (or when the process ended), by serial."""
-        raise NotImplementedError
+        found: list[RawLive] = []
+        for block in self._mapping.blocks(BlockType.LIVE):
+            found += self._live_of(block)
+        found.sort()
+        return found
+
+    def _live_of(self, block: Block) -> Iterator[RawLive]:
+        """The slots of one block in use, each as it was at one moment."""
+        copies = [memoryview(self._mapping.slots(block)) for _ in range(3)]
+        width = shd.LIVE.size // 4
+        before, _, after = (copy.cast("I")[_VERSION_WORD::width].tolist() for copy in copies)
+        for number, row in enumerate(shd.LIVE.iter_unpack(copies[1])):
+            if before[number] & 1 or before[number] != after[number]:
+                slot = self._slot(block, number)
+                if slot is not None:
+                    yield slot
+            elif row[0]:
+                yield RawLive._make(row)
+
+    def _slot(self, block: Block, number: int) -> RawLive | None:
+        """A slot that is changing, as soon as it stands still; None when it
+        is free.  One that never does (its writer died) is taken as it is."""
+        for _ in range(_SLOT_TRIES):
+            before, slot, after = (
+                RawLive._make(shd.LIVE.unpack(self._mapping.slot(block, number))) for _ in range(3)
+            )
+            if before.version == after.version and not before.version & 1:
+                break
+        return slot if slot.serial else None
 
     def stack(self, id: int) -> tuple[Frame, ...]:
         """The frames of a stack, innermost first; () when unknown."""
-        raise NotImplementedError
+        return self._data.stack(id)
 
     def string(self, id: int) -> str:
         """The text of a STRING id; "" when 0 or unknown."""
-        raise NotImplementedError
+        return self._data.string(id)
 
     def type(self, id: int) -> TypeInfo:
         """What a TYPE id stands for; "?" in each field when unknown."""
-        raise NotImplementedError
+        return self._data.type(id)
 
     def thread(self, id: int) -> ThreadInfo:
         """What a THREAD id stands for; named "?" when unknown."""
-        raise NotImplementedError
+        return self._data.thread(id)
 
     def to_ns(self, ticks: int) -> int:
         """Wall clock time of `ticks`, in ns since 1970."""
-        raise NotImplementedError
+        return self._clock.to_ns(ticks)
 
     def is_alive(self) -> bool:
         """True while the very process that writes it exists."""
-        raise NotImplementedError
+        header = self.header
+        boot = header.boot_id.rstrip(b"\0").decode("ascii", "replace")
+        return liveness.is_alive(header.pid, header.start_ticks, boot)
 
     def close(self) -> None:
         """Unmaps the file.  Closing again does nothing."""
-        raise NotImplementedError
+        self._mapping.close()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self.close()
+
+    def _meta(self) -> dict[str, Any]:
+        """The JSON in the header's meta string; {} when it cannot be read."""
+        try:
+            meta = json.loads(self.string(self.header.meta) or "{}")
+        except (ValueError, RecursionError):
+            return {}
+        return meta if isinstance(meta, dict) else {}
+
+
+def _merged(chunks: Iterator[tuple[int, bytes]]) -> Iterator[tuple[int, ...]]:
+    """Rows of chunks that are each ordered by seq, all ordered by seq.
+
+    `chunks` come by first seq, so whatever precedes the next chunk's first
+    seq can go out: only blocks that overlap in time are held together."""
+    pending: list[tuple[int, ...]] = []
+    for first_seq, data in chunks:
+        done = bisect.bisect_left(pending, (first_seq,))
+        yield from pending[:done]
+        del pending[:done]
+        pending += shd.EVENT.iter_unpack(data)
+        pending.sort()
+    yield from pending

@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import re
+import stat
+import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+from safehandle_debug.errors import RecordingError
+
+HOW_TO_RECORD = "Run: SAFEHANDLE_DEBUG=full python app.py"
+
+_SESSION_NAME = re.compile(r"\d{8}T\d{6}\.\d{6}-\d+")
+_RECORDING_NAME = re.compile(r"(?P<pid>\d+)-(?P<start_ticks>\d+)(?:-(?P<again>\d+))?\.shd")
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,12 +31,16 @@ class Session:
 
     def recordings(self) -> list[Path]:
         """Its recordings, oldest first; [] when there is none."""
-        raise NotImplementedError
+        return [path for _, path in sorted(_recordings(self.path))]
 
 
 def root() -> Path:
     """The folder that holds the sessions; it need not exist."""
-    raise NotImplementedError
+    if folder := os.environ.get("SAFEHANDLE_DEBUG_DIR"):
+        return Path(folder)
+    if folder := os.environ.get("XDG_RUNTIME_DIR"):
+        return Path(folder, "safehandle")
+    return Path(tempfile.gettempdir(), f"safehandle-{os.getuid()}")
 
 
 def sessions(folder: Path | None = None) -> list[Session]:
@@ -33,7 +49,15 @@ def sessions(folder: Path | None = None) -> list[Session]:
     Folders of other users, symbolic links and whatever is not named as a
     session are left out.
     """
-    raise NotImplementedError
+    folder = root() if folder is None else folder
+    if not _is_own_folder(folder):
+        return []
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return []
+    found = [folder / name for name in names if _SESSION_NAME.fullmatch(name)]
+    return [Session(path) for path in sorted(found, reverse=True) if _is_own_folder(path)]
 
 
 def resolve(target: str | None) -> list[Path]:
@@ -41,4 +65,71 @@ def resolve(target: str | None) -> list[Path]:
     folder (or its name); None: the newest session.  At least one.
 
     Raises RecordingError with a sentence that says what to do."""
-    raise NotImplementedError
+    if target is None:
+        return _newest()
+    path = Path(target)
+    if target.isdecimal() and not os.path.lexists(path):
+        return _of_pid(int(target))
+    if _SESSION_NAME.fullmatch(target) and not os.path.lexists(path):
+        path = root() / target
+    if path.is_dir() and not path.is_symlink():
+        found = Session(path).recordings()
+        if not found:
+            raise RecordingError(f"there is no recording in {path}")
+        return found
+    if os.path.lexists(path):
+        return [path]
+    raise RecordingError(
+        f"there is no recording {target!r}: name a pid, a recording or a session folder"
+    )
+
+
+def _newest() -> list[Path]:
+    for session in sessions():
+        if found := session.recordings():
+            return found
+    raise RecordingError(f"there is no recording in {root()}. {HOW_TO_RECORD}")
+
+
+def _of_pid(pid: int) -> list[Path]:
+    """The newest process of that number; its parts, oldest first."""
+    for session in sessions():
+        found = [(key, path) for key, path in _recordings(session.path) if _pid_of(path) == pid]
+        if found:
+            newest = max(key[0] for key, _ in found)
+            return [path for key, path in sorted(found) if key[0] == newest]
+    raise RecordingError(f"there is no recording of process {pid}. {HOW_TO_RECORD}")
+
+
+def _recordings(folder: Path) -> list[tuple[tuple[int, int, int], Path]]:
+    """((start ticks, pid, which of its), path) of a session's recordings."""
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return []
+    found = []
+    for name in names:
+        match = _RECORDING_NAME.fullmatch(name)
+        path = folder / name
+        if match and _is_own(path, stat.S_ISREG):
+            again = int(match["again"] or 1)
+            found.append(((int(match["start_ticks"]), int(match["pid"]), again), path))
+    return found
+
+
+def _pid_of(path: Path) -> int:
+    return int(path.name.partition("-")[0])
+
+
+def _is_own_folder(path: Path) -> bool:
+    return _is_own(path, stat.S_ISDIR)
+
+
+def _is_own(path: Path, is_kind: Callable[[int], bool]) -> bool:
+    """True for what this user alone can have written, and for no link."""
+    try:
+        status = path.lstat()
+    except OSError:
+        return False
+    others_write = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    return is_kind(status.st_mode) and status.st_uid == os.geteuid() and not others_write
