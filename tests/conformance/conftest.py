@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support.support_programs import Run, run_program
+from support_programs import Run, run_program
 
 
 @pytest.fixture

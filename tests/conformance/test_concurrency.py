@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.support_handles import Probe, State, refs, state
-from support.support_programs import Run
+from support_handles import Probe, State, refs, state
+from support_programs import Run
 
 from safehandle_debug import HandleClosedError, SafeFileHandle, SafePipeHandle
 

@@ -8,8 +8,8 @@ import pickle
 from pathlib import Path
 
 import pytest
-from support.support_handles import Probe, state
-from support.support_programs import recorded
+from support_handles import Probe, state
+from support_programs import recorded
 
 from safehandle_debug import (
     HandleStateError,
@@ -56,21 +56,26 @@ def test_an_abstract_base_cannot_be_constructed(abstract: type[SafeHandle]) -> N
 
 def test_a_type_without_its_hook_or_test_cannot_be_constructed() -> None:
     """Case 4: TypeError naming what is missing."""
-    with pytest.raises(TypeError, match="release_handle"):
 
+    def without_hook() -> object:
         class NoHook(SafeHandle):
             @property
             def is_invalid(self) -> bool:
                 return False
 
-        NoHook(-1)
-    with pytest.raises(TypeError, match="is_invalid"):
+        return NoHook(-1)
 
+    def without_test() -> object:
         class NoTest(SafeHandle):
             def release_handle(self) -> bool:
                 return True
 
-        NoTest(-1)
+        return NoTest(-1)
+
+    with pytest.raises(TypeError, match="release_handle"):
+        without_hook()
+    with pytest.raises(TypeError, match="is_invalid"):
+        without_test()
 
 
 def test_properties_can_be_read_in_any_state(released: list[int]) -> None:
@@ -185,9 +190,7 @@ def test_a_constructor_that_fails_before_the_base_releases_nothing(
     ids=["add_ref", "release", "dispose", "close", "hold", "detach", "set_handle", "enter"],
 )
 @pytest.mark.parametrize("kind", [Probe, SafeFileHandle])
-def test_an_object_that_was_never_constructed_says_so(
-    kind: type[SafeHandle], act: object
-) -> None:
+def test_an_object_that_was_never_constructed_says_so(kind: type[SafeHandle], act: object) -> None:
     """Case 12: a clear error, the state unchanged, never a crash."""
     handle = kind.__new__(kind)
     before = state(handle)
@@ -199,7 +202,7 @@ def test_an_object_that_was_never_constructed_says_so(
 def test_handles_are_equal_by_identity(released: list[int]) -> None:
     """Case 13: two handles of equal value are not equal."""
     one, other = Probe(released, 5), Probe(released, 5)
-    assert one == one  # noqa: PLR0124
+    assert one == one
     assert one != other
     assert len({one, other}) == 2
     assert hash(one) == hash(one)

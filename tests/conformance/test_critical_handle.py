@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 
-from support.support_handles import CriticalProbe
+from support_handles import CriticalProbe
 
 
 def test_disposed_three_times(released: list[int]) -> None:

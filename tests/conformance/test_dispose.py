@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.support_handles import Probe, State, state
-from support.support_programs import recorded
+from support_handles import Probe, State, state
+from support_programs import recorded
 
 from safehandle_debug import HandleClosedError, SafeFileHandle, SafeHandle, _native
 
@@ -156,9 +156,7 @@ def test_an_overridden_dispose_is_called_each_time(released: list[int]) -> None:
     assert released == [5]
 
 
-def test_a_finalizer_calls_dispose_with_false(
-    released: list[int], no_automatic_gc: None
-) -> None:
+def test_a_finalizer_calls_dispose_with_false(released: list[int], no_automatic_gc: None) -> None:
     """Case 44: dropped and collected handles go through it with False."""
     calls: list[bool] = []
     Overriding(released, calls)

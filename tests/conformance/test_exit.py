@@ -6,7 +6,7 @@ import signal
 from collections.abc import Callable
 
 import pytest
-from support.support_programs import Run
+from support_programs import Run
 
 ENDED_WELL = {"dropped", "collected", "swept"}
 
@@ -18,15 +18,11 @@ def test_a_subinterpreter_releases_what_it_holds(run: Callable[..., Run]) -> Non
         import os
         try:
             import _interpreters as interpreters
-            create = lambda: interpreters.create("legacy")
-            run_in = interpreters.exec
         except ImportError:
             import _xxsubinterpreters as interpreters
-            create = lambda: interpreters.create(isolated=False)
-            run_in = interpreters.run_string
 
-        inner = create()
-        run_in(inner, '''if True:
+        inner = interpreters.create()
+        interpreters.run_string(inner, '''if True:
             import os
             from holding import SafeFileHandle, both
 
@@ -43,7 +39,6 @@ def test_a_subinterpreter_releases_what_it_holds(run: Callable[..., Run]) -> Non
             cycle.append(cycle)
             os.write(1, b"%d\\\\n" % native.handle)
         ''')
-        fd = int(open("/proc/self/fdinfo/1") and 0)
         before = set(os.listdir("/proc/self/fd"))
         interpreters.destroy(inner)
         after = set(os.listdir("/proc/self/fd"))

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.support_handles import Probe, State, state
-from support.support_programs import Run, recorded
+from support_handles import Probe, State, state
+from support_programs import Run, recorded
 
 from safehandle_debug import (
     CriticalFinalizer,
@@ -380,9 +380,7 @@ class Child(Probe):
 
 @pytest.mark.parametrize("kind", ["dropped", "collected"])
 @pytest.mark.parametrize("first", ["parent", "child"])
-def test_a_child_is_released_before_its_parent(
-    released: list[int], kind: str, first: str
-) -> None:
+def test_a_child_is_released_before_its_parent(released: list[int], kind: str, first: str) -> None:
     """Case 100: dropped together, in a cycle or not."""
     parent = Probe(released, 1)
     child = Child(released, 2, parent)

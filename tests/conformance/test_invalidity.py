@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.support_handles import Probe, State, state
-from support.support_programs import Run, recorded
+from support_handles import Probe, State, state
+from support_programs import Run, recorded
 
 from safehandle_debug import HandleClosedError, SafeFileHandle, _native
 

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.support_handles import Probe
-from support.support_programs import Run, recorded
+from support_handles import Probe
+from support_programs import Run, recorded
 
 from safehandle_debug import SafeFileHandle, _native
 

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.support_handles import Probe, State, state
-from support.support_programs import Run, recorded
+from support_handles import Probe, State, state
+from support_programs import Run, recorded
 
 from safehandle_debug import HandleClosedError, SafeHandle, _native
 
@@ -234,9 +234,7 @@ def test_the_current_exception_is_the_same_after_a_release(
     assert len(unraisable) == 2
 
 
-def test_an_interrupted_close_is_not_tried_again(
-    run: Callable[..., Run], tmp_path: Path
-) -> None:
+def test_an_interrupted_close_is_not_tried_again(run: Callable[..., Run], tmp_path: Path) -> None:
     """Case 80: after EINTR the number may be somebody else's already."""
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
