@@ -76,18 +76,15 @@ class Data:
         stack = self._stacks.get(id)
         if stack is None:
             frames: list[Frame] = []
-            node_id = id
-            while node_id and len(frames) < DEEPEST:
-                node = self._mapping.node(node_id)
-                if node is None:
-                    break
-                parent, code, lasti, _ = node
+            node = self._mapping.node(id)
+            while node is not None and len(frames) < DEEPEST:
+                parent, code, lasti, depth = node
                 frame = self._frame(code, lasti)
                 if frame is not None:
                     frames.append(frame)
-                if parent >= node_id:
+                node = self._mapping.node(parent) if parent else None
+                if node is not None and node[3] >= depth:
                     break
-                node_id = parent
             stack = tuple(frames)
             if stack:
                 _keep(self._stacks, id, stack)

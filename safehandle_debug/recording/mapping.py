@@ -130,7 +130,9 @@ class Mapping:
         found = []
         for block in self.blocks(BlockType.EVENTS, BlockType.PINNED):
             if block.committed and not block.generation & 1:
-                self._check(block)
+                if block.committed > shd.EVENTS_A_BLOCK:
+                    self._check(block)
+                    continue
                 first_seq = _U64.unpack_from(self._map, block.start)[0]
                 found.append(block._replace(first_seq=first_seq))
         found.sort(key=lambda block: block.first_seq)
@@ -191,18 +193,24 @@ class Mapping:
     # --- checks ---
 
     def _check(self, block: Block) -> None:
-        if block.type > max(BlockType):
-            raise RecordingError(
-                f"{self.path} is corrupt: block {block.number} has the unknown type {block.type}"
-            )
+        """Raises when a head says what no writer writes."""
         events = block.type in (BlockType.EVENTS, BlockType.PINNED)
-        if block.committed > (shd.EVENTS_A_BLOCK if events else _ROOM):
-            raise RecordingError(
-                f"{self.path} is corrupt: block {block.number} claims more than fits into it"
-            )
+        if block.type > max(BlockType):
+            what = f"has the unknown type {block.type}"
+        elif block.committed > (shd.EVENTS_A_BLOCK if events else _ROOM):
+            what = "claims more than fits into it"
+        else:
+            return
+        if block.generation & 1 or block != self.block(block.number):
+            return  # it is just being recycled
+        raise RecordingError(f"{self.path} is corrupt: block {block.number} {what}")
 
     def _check_identity(self) -> None:
         magic, version, mark = struct.unpack_from("=8sII", self._map, 0)
+        if not any(magic):
+            raise RecordingError(
+                f"{self.path} has not begun: its process is just starting, or died as it did"
+            )
         if magic != shd.MAGIC:
             raise RecordingError(f"{self.path} is not a recording of safehandle-debug")
         if mark == _SWAPPED_MARK:
