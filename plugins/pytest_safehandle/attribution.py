@@ -1,0 +1,213 @@
+"""Whose handle is it: the test's, or a wider fixture's that is still in use?
+
+A handle belongs to the innermost fixture during whose set-up it was opened,
+else to the test.  Two things move it to a wider scope: a value of a fixture
+that is still in use holds it (a pool filled while a test ran), or a thread
+opened it that was there before the test began.  It is then judged when that
+fixture ends.
+
+Serials only grow, so that "during" is a pair of numbers and nothing is
+recorded for fixtures that open no handle.
+"""
+
+from __future__ import annotations
+
+import _thread
+import threading
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import pytest
+
+__all__ = ["Scope", "Scopes", "drop_finished_funcargs", "other_threads", "thread_names"]
+
+_XUNIT: Final = {
+    "_xunit_setup_module_fixture_": "setup_module",
+    "_xunit_setup_function_fixture_": "setup_function",
+    "_xunit_setup_class_fixture_": "setup_class",
+    "_xunit_setup_method_fixture_": "setup_method",
+    "_unittest_setUpModule_fixture_": "setUpModule",
+    "_unittest_setUpClass_fixture_": "setUpClass",
+    "_unittest_setup_method_fixture_": "setup_method",
+}
+
+
+@dataclass(slots=True, eq=False)
+class Scope:
+    """One life of one fixture, from its set-up to its end."""
+
+    fixture: pytest.FixtureDef[Any]
+    owner: type | object | None  # class or module of a wider xunit fixture
+    opened: list[tuple[int, int]] = field(default_factory=list)  # serials above, up to
+    adopted: set[int] = field(default_factory=set)  # serials opened by others
+    threads: set[str] = field(default_factory=set)  # names of those it started
+    replaced: bool = False  # set up again since, with another parameter
+
+    @property
+    def name(self) -> str:
+        """The fixture's name; of an xunit fixture, the function's."""
+        name = self.fixture.argname
+        for prefix, function in _XUNIT.items():
+            if name.startswith(prefix):
+                return function
+        return name
+
+    @property
+    def scope(self) -> str:
+        """ "function", "class", "module", "package" or "session"."""
+        return str(self.fixture.scope)
+
+    @property
+    def is_wider(self) -> bool:
+        """True when it outlives a test."""
+        return self.scope != "function"
+
+    @property
+    def lowest(self) -> int:
+        """All serials that it owns are above this."""
+        return min([*(low for low, _ in self.opened), *(s - 1 for s in self.adopted)], default=0)
+
+    @property
+    def is_over(self) -> bool:
+        """True when the fixture was torn down."""
+        return self.replaced or self.fixture.cached_result is None
+
+    def owns(self, serial: int) -> bool:
+        """True when the handle is judged at this fixture's end."""
+        return serial in self.adopted or any(low < serial <= high for low, high in self.opened)
+
+    def roots(self) -> Iterator[object]:
+        """What the fixture keeps alive."""
+        cached = self.fixture.cached_result
+        if cached is not None:
+            yield cached[0]
+        # The frames of generator fixtures, and values that only a finalizer knows.
+        yield from getattr(self.fixture, "_finalizers", ())
+        if isinstance(self.owner, type):
+            for base in self.owner.__mro__[:-1]:
+                yield from vars(base).values()
+        elif self.owner is not None:
+            yield from vars(self.owner).values()
+
+
+class Scopes:
+    """The fixtures of a session that are in use, and what they opened."""
+
+    def __init__(self) -> None:
+        self._wider: list[Scope] = []  # class to session, in order of set-up
+        self._own: list[Scope] = []  # of the running test
+        self._nested: list[Scope] = []  # being set up now, outermost first
+
+    def begin(self, fixture: pytest.FixtureDef[Any], request: pytest.FixtureRequest) -> Scope:
+        """A fixture is about to be set up."""
+        scope = Scope(fixture, _xunit_owner(fixture, request))
+        if fixture.scope != "function":
+            for earlier in self._wider:
+                earlier.replaced |= earlier.fixture is fixture
+            self._wider.append(scope)
+        else:
+            self._own.append(scope)
+        self._nested.append(scope)
+        return scope
+
+    def end(self, scope: Scope, low: int, high: int) -> None:
+        """It was set up; serials above `low` up to `high` were given meanwhile."""
+        self._nested.remove(scope)
+        if high == low:
+            return
+        scope.opened.append((low, high))
+        for inner in (*self._wider, *self._own):
+            if inner is not scope:
+                scope.opened = list(_without(scope.opened, inner.opened))
+
+    def discard(self, scope: Scope) -> None:
+        """Its set-up failed, or it has been judged."""
+        for scopes in (self._wider, self._own, self._nested):
+            if scope in scopes:
+                scopes.remove(scope)
+
+    def end_test(self) -> None:
+        """Forgets the fixtures of the test that has been judged."""
+        self._own.clear()
+
+    @property
+    def wider(self) -> Collection[Scope]:
+        """Fixtures wider than a test: in use, or over and not yet judged."""
+        return self._wider
+
+    def ended(self) -> list[Scope]:
+        """The wider fixtures that are over and not yet judged."""
+        return [scope for scope in self._wider if scope.is_over]
+
+    def in_use(self) -> list[Scope]:
+        """The wider fixtures that are not over, widest first."""
+        order = ("session", "package", "module", "class")
+        active = [scope for scope in self._wider if not scope.is_over]
+        return sorted(active, key=lambda scope: order.index(scope.scope))
+
+    def find(self, serial: int) -> Scope | None:
+        """The fixture that a handle belongs to; None: the test."""
+        for scope in (*self._own, *self._wider):
+            if scope.owns(serial):
+                return scope
+        return None
+
+    def own(self) -> Sequence[Scope]:
+        """The function-scoped fixtures of the running test."""
+        return self._own
+
+
+def _without(
+    ranges: Iterable[tuple[int, int]], holes: Collection[tuple[int, int]]
+) -> Iterator[tuple[int, int]]:
+    for low, high in ranges:
+        at = low
+        for hole_low, hole_high in sorted(holes):
+            if hole_high <= at or hole_low >= high:
+                continue
+            if hole_low > at:
+                yield at, hole_low
+            at = max(at, hole_high)
+        if at < high:
+            yield at, high
+
+
+def _xunit_owner(
+    fixture: pytest.FixtureDef[Any], request: pytest.FixtureRequest
+) -> type | object | None:
+    if fixture.scope == "function" or not fixture.argname.startswith(tuple(_XUNIT)):
+        return None
+    owner: type | object | None = getattr(request, "cls", None)
+    if fixture.scope == "class" and owner is not None:
+        return owner
+    return getattr(request, "module", None)
+
+
+def drop_finished_funcargs(item: pytest.Item) -> None:
+    """Takes the values of finished fixtures out of `item.funcargs`.
+
+    pytest does so itself, but only after the last teardown hook.
+    """
+    funcargs: dict[str, object] | None = getattr(item, "funcargs", None)
+    if not funcargs:
+        return
+    definitions = getattr(getattr(item, "_request", None), "_fixture_defs", None) or {}
+    known = getattr(getattr(item, "_fixtureinfo", None), "name2fixturedefs", None) or {}
+    for name in list(funcargs):
+        fixture = definitions.get(name) or (known.get(name) or [None])[-1]
+        if fixture is not None and fixture.cached_result is None:
+            del funcargs[name]
+
+
+def other_threads() -> bool:
+    """True when another thread runs, started by whatever means."""
+    return _thread._count() > 0
+
+
+def thread_names() -> frozenset[str]:
+    """The names of the threads that run now, without the calling one's."""
+    if not other_threads():
+        return frozenset()
+    here = threading.get_ident()
+    return frozenset(thread.name for thread in threading.enumerate() if thread.ident != here)

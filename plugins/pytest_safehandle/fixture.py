@@ -1,0 +1,131 @@
+"""What the `handles` fixture gives to a test."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from pytest_safehandle import HandleLeakError
+from pytest_safehandle.recorder import Recorder
+from pytest_safehandle.report import Leak, Writer
+from pytest_safehandle.session import running
+from pytest_safehandle.settings import read_settings
+from pytest_safehandle.sites import Site, SiteError
+from pytest_safehandle.suspicion import collect, settle
+from safehandle_debug import _native
+from safehandle_debug.findings import Finding, findings_of
+from safehandle_debug.ledger import Event, History
+
+__all__ = ["Handles", "tracked"]
+
+
+class Handles:
+    """The handles that one test has opened so far, and what happened to them.
+
+    Handles that were open before the fixture was set up are not seen.
+    """
+
+    def __init__(self, recorder: Recorder, writer: Writer, settle_s: float) -> None:
+        self._recorder = recorder
+        self._writer = writer
+        self._settle_s = settle_s
+        self._mark = _native.newest_serial()
+        self._seq = recorder.newest_seq()
+        self._allowed: list[Site] = []
+
+    @property
+    def live(self) -> list[History]:
+        """Those that are open now, oldest first."""
+        return self._recorder.histories(_native.open_since(self._mark))
+
+    @property
+    def events(self) -> list[Event]:
+        """All events since the fixture was set up, also of older handles, in order."""
+        return self._recorder.events_since(self._seq)
+
+    @contextlib.contextmanager
+    def check(self) -> Iterator[None]:
+        """A block that must close every handle that it opens.
+
+        Raises:
+            HandleLeakError: some are open, or references are missing, at its end.
+        """
+        mark = _native.newest_serial()
+        yield
+        self._raise_if_open(mark)
+
+    def assert_balanced(self) -> None:
+        """Fails unless every handle is closed and was released exactly once.
+
+        Raises:
+            HandleLeakError: some are open, or were released wrongly.
+        """
+        self._raise_if_open(self._mark)
+        serials = {event.serial for event in self.events}
+        wrong = [
+            finding
+            for history in self._recorder.histories(serials)
+            for finding in self._findings(history)
+            if finding.kind != "abandoned"
+        ]
+        if wrong:
+            raise HandleLeakError(self._writer.misuses(wrong))
+
+    def allow(self, site: str) -> None:
+        """Lets handles of a site stay open: path-glob:function-glob or type:NAME.
+
+        Raises:
+            ValueError: the text names no site.
+        """
+        parsed = Site.parse(site)
+        if parsed is None:
+            raise SiteError("name a site: path-glob:function-glob or type:NAME")
+        self._allowed.append(parsed)
+
+    @property
+    def allowed(self) -> Sequence[Site]:
+        """The sites that allow() named."""
+        return self._allowed
+
+    def _raise_if_open(self, mark: int) -> None:
+        left = collect(set(_native.open_since(mark)))
+        left = settle(left, self._settle_s)
+        leaks = [
+            Leak(finding)
+            for history in self._recorder.histories(left)
+            for finding in self._findings(history)
+            if finding.kind in ("leak", "unbalanced")
+        ]
+        if leaks:
+            raise HandleLeakError(self._writer.leaks(leaks))
+
+    def _findings(self, history: History) -> list[Finding]:
+        if any(site.covers(history) for site in self._allowed):
+            return []
+        return findings_of(history, over=True, cwd=os.getcwd())
+
+
+@contextlib.contextmanager
+def tracked(request: pytest.FixtureRequest) -> Iterator[Handles]:
+    """Tracks handles for one test, also when `--handles` is off."""
+    config = request.config
+    session = running(config)
+    if session is not None:
+        handles = Handles(session.recorder, session.writer, session.settings.settle_s)
+        run = session.run
+        if run is not None:
+            run.allow = handles.allowed
+        yield handles
+        return
+    settings = read_settings(config, config.option)
+    recorder = Recorder.start(settings)
+    folder = str(config.invocation_params.dir)
+    writer = Writer(folder, config.get_verbosity("handles"), time.time_ns)
+    try:
+        yield Handles(recorder, writer, settings.settle_s)
+    finally:
+        recorder.stop()

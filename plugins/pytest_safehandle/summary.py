@@ -1,0 +1,88 @@
+"""The `handles` section at the end of the terminal's output.
+
+Lives where the terminal is; what it knows came with the reports, from this
+process or from the workers of pytest-xdist.  Prints nothing when there is
+nothing to say.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pytest_safehandle.report import group_line, totals_line
+from pytest_safehandle.settings import Settings
+
+__all__ = ["SUMMARY", "Summary"]
+
+MOST_GROUPS = 20
+
+
+class Summary:
+    """Collects what was found, and says it."""
+
+    def __init__(self, config: pytest.Config, settings: Settings) -> None:
+        self._config = config
+        self._settings = settings
+        self._found: list[dict[str, Any]] = []
+        self._notes: list[str] = []
+        self._abandoned: list[dict[str, Any]] = []
+
+    def add(self, told: dict[str, Any]) -> None:
+        """Takes what the session of one process says at its end."""
+        self._notes.extend(told["notes"])
+        self._abandoned.extend(told.get("abandoned", ()))
+
+    def pytest_report_header(self) -> str:
+        settings = self._settings
+        words = f"handles: on, level={settings.level}, on-leak={settings.on_leak}"
+        return f"{words}, recording={settings.recording}" if settings.recording else words
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        told: dict[str, Any] | None = vars(report).get("handles")
+        if told is not None:
+            self._found.extend(told["found"])
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        told = getattr(node, "workeroutput", {}).get("handles")
+        if told is not None:
+            self.add(told)
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        verbose = self._config.get_verbosity("handles") > 0
+        count = sum(one["count"] for one in self._abandoned)
+        totals = totals_line(self._found, count, len(self._abandoned), verbose)
+        lines = [totals] if totals else []
+        lines += _grouped(self._found)
+        if verbose:
+            lines += [_abandoned_line(one) for one in self._abandoned]
+        lines += self._notes
+        if not lines:
+            return
+        terminalreporter.section("handles")
+        for line in lines:
+            terminalreporter.write_line(line)
+
+
+SUMMARY = pytest.StashKey[Summary]()
+
+
+def _grouped(found: list[dict[str, Any]]) -> list[str]:
+    """Equal findings as one line, most frequent first."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for one in found:
+        groups.setdefault((one["kind"], one["site"]), []).append(one["test"])
+    order = sorted(groups.items(), key=lambda group: -len(group[1]))
+    lines = [
+        group_line(kind, site, len(tests), list(dict.fromkeys(tests)))
+        for (kind, site), tests in order
+    ]
+    if len(lines) > MOST_GROUPS:
+        return [*lines[:MOST_GROUPS], f"... and {len(lines) - MOST_GROUPS} more sites"]
+    return lines
+
+
+def _abandoned_line(one: dict[str, Any]) -> str:
+    return group_line("abandoned", one["site"], one["count"], [one["test"]])

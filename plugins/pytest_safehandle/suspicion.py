@@ -1,0 +1,61 @@
+"""Are these handles really left open, or only not collected yet?
+
+Nothing here runs unless something is suspicious: a full collection costs more
+than most tests.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Collection
+
+from pytest_safehandle.attribution import other_threads
+from safehandle_debug import _native
+
+__all__ = ["collect", "settle", "still_open"]
+
+_FIRST_PAUSE_S = 0.0005
+
+
+def still_open(serials: Collection[int]) -> set[int]:
+    """Those of `serials` that are open now."""
+    if not serials:
+        return set()
+    return set(serials).intersection(_native.open_since(min(serials) - 1))
+
+
+def collect(
+    serials: Collection[int], *, before_full: Callable[[set[int]], set[int]] | None = None
+) -> set[int]:
+    """Those still open after collecting garbage, generation by generation.
+
+    Args:
+        serials: handles that may be garbage.
+        before_full: takes the handles that two young collections have left,
+            returns those for which a full collection is worth its cost.
+    """
+    left = still_open(serials)
+    for generation in (0, 1, 2):
+        if left and generation == 2 and before_full is not None:
+            left = before_full(left)
+        if not left:
+            break
+        gc.collect(generation)
+        left = still_open(left)
+    return left
+
+
+def settle(serials: Collection[int], longest_s: float) -> set[int]:
+    """Those still open after other threads have had `longest_s` to close them."""
+    left = still_open(serials)
+    deadline = time.monotonic() + longest_s
+    pause = _FIRST_PAUSE_S
+    while left and other_threads():
+        remaining = deadline - time.monotonic()
+        if remaining <= 0:
+            break
+        time.sleep(min(pause, remaining))
+        pause *= 2
+        left = still_open(left)
+    return left
