@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 from collections.abc import Callable
 
@@ -40,7 +41,7 @@ def test_inherited_hooks_belong_to_the_parent(run: Callable[..., Run], end: str)
     assert status == 0
     assert result.released == [5]
     assert pid not in [by for by, _ in result.released_by]
-    inherited = [history for history in child_of(result).owned_by("Hooked")]
+    inherited = child_of(result).owned_by("Hooked")
     for history in inherited:
         assert history.ending == "inherited"
     assert {history.ending for history in result.first().handles} <= RELEASED
@@ -214,7 +215,7 @@ def test_grandchildren_join_the_session(run: Callable[..., Run]) -> None:
     told = result.told()
     assert len(told) == 4
     assert sorted(result.released) == [0, 1, 2, 3]
-    for parent, child in zip(told, told[1:], strict=False):
+    for parent, child in itertools.pairwise(told):
         assert child.process.parent_pid == parent.process.pid
 
 

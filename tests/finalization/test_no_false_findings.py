@@ -134,11 +134,6 @@ CORRECT = {
         handles = [SafeFileHandle() for _ in range(10)]
         handles[0].close()
         """,
-    "refused_uses": """
-        from safehandle_debug import HandleClosedError
-        handle = SafeFileHandle.open("/dev/null", os.O_RDONLY)
-        handle.close()
-        """,
     "pipes": """
         from safehandle_debug import SafePipeHandle
         reader, writer = SafePipeHandle.pair()

@@ -14,7 +14,7 @@ KEPT = {
     "main_global": ("kept = both(5)", None),
     "module_global": ("import types; m = types.ModuleType('m'); m.kept = both(5)", None),
     "imported_module": (
-        "import sys, types; m = types.ModuleType('m'); sys.modules['m'] = m; m.kept = both(5); del m",
+        "import sys, types; m = sys.modules['m'] = types.ModuleType('m'); m.kept = both(5); del m",
         None,
     ),
     "stdlib_module": ("import json; json.kept = both(5)", None),

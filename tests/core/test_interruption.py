@@ -1,0 +1,206 @@
+"""Acquisition is one C call: no interruption falls between the resource and the
+object that owns it.  The pure-Python form shows that the storm is a storm."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+from support_programs import Run
+
+INTERRUPTIONS = 10_000
+
+STORM = """
+import ctypes, json, os, resource, signal, sys, threading
+from safehandle_debug import SafeFileHandle, SafePipeHandle, SafeHandle, _native
+
+resource.setrlimit(resource.RLIMIT_NOFILE, (65536, 65536))
+sys.unraisablehook = lambda args: None
+
+
+class Interruption(KeyboardInterrupt):
+    pass
+
+
+class PyHandle:
+    def __init__(self):
+        self.fd = os.open("/dev/null", os.O_RDONLY)
+
+    def close(self):
+        fd, self.fd = self.fd, -1
+        os.close(fd)
+
+    def __del__(self):
+        if getattr(self, "fd", -1) >= 0:
+            self.close()
+
+
+def pure_python():
+    while True:
+        PyHandle().close()
+
+
+def opened():
+    while True:
+        SafeFileHandle.open("/dev/null", os.O_RDONLY).close()
+
+
+def opened_and_dropped():
+    while True:
+        SafeFileHandle.open("/dev/null", os.O_RDONLY)
+
+
+def opened_with():
+    while True:
+        with SafeFileHandle.open("/dev/null", os.O_RDONLY) as handle:
+            handle.fileno()
+
+
+def memfd():
+    while True:
+        handle = SafeFileHandle.memfd("storm")
+        twin = handle.duplicate()
+
+
+def paired():
+    while True:
+        reader, writer = SafePipeHandle.pair()
+        writer.close()
+
+
+def held():
+    while True:
+        with shared.hold() as fd:
+            fd + 1
+
+
+def nested():
+    while True:
+        with shared.hold(), shared.hold() as fd:
+            hold = shared.hold()
+            fd + 1
+
+
+shared = SafeFileHandle.open("/dev/null", os.O_RDONLY)
+body = globals()[sys.argv[1]]
+wanted = int(sys.argv[2])
+exposed = {body.__code__, PyHandle.__init__.__code__, PyHandle.close.__code__,
+           PyHandle.__del__.__code__}
+hits = 0
+
+
+def settle(interrupted_run):
+    # An interruption that falls between two tries of the loop is one as well.
+    global hits
+    while hits < wanted:
+        try:
+            while hits < wanted:
+                try:
+                    interrupted_run()
+                except Interruption:
+                    pass
+        except Interruption:
+            pass
+
+
+def fds():
+    return len(os.listdir("/proc/self/fd"))
+"""
+
+SIGNALS = (
+    STORM
+    + """
+def interrupt(number, frame):
+    global hits
+    if frame.f_code in exposed and hits < wanted:
+        hits += 1
+        raise Interruption
+
+before = fds()
+signal.signal(signal.SIGALRM, interrupt)
+signal.setitimer(signal.ITIMER_REAL, 0.00005, 0.00005)
+settle(body)
+signal.setitimer(signal.ITIMER_REAL, 0)
+signal.signal(signal.SIGALRM, signal.SIG_IGN)
+word = ctypes.c_uint32.from_address(id(shared) + _native.STATE_OFFSET).value
+print(json.dumps({"hits": hits, "lost": fds() - before, "refs": word >> 2,
+                  "live": _native.live_count()}))
+"""
+)
+
+# The other thread shoots only while the main thread says that it is in the body.
+ASYNCHRONOUS = (
+    STORM
+    + """
+armed = threading.Event()
+stop = False
+main = ctypes.c_ulong(threading.get_ident())
+shoot = ctypes.pythonapi.PyThreadState_SetAsyncExc
+interruption = ctypes.py_object(Interruption)
+
+def attack():
+    while not stop:
+        if armed.wait(0.1):
+            armed.clear()
+            shoot(main, interruption)
+
+def interrupted_run():
+    global hits
+    try:
+        armed.set()
+        body()
+    except Interruption:
+        hits += 1
+
+sys.setswitchinterval(1e-6)
+before = fds()
+attacker = threading.Thread(target=attack)
+attacker.start()
+settle(interrupted_run)
+stop = True
+try:
+    attacker.join()
+except Interruption:
+    attacker.join()
+word = ctypes.c_uint32.from_address(id(shared) + _native.STATE_OFFSET).value
+print(json.dumps({"hits": hits, "lost": fds() - before, "refs": word >> 2,
+                  "live": _native.live_count()}))
+"""
+)
+
+BODIES = ["opened", "opened_and_dropped", "opened_with", "memfd", "paired", "held", "nested"]
+
+
+def outcome(run: Run) -> dict[str, int]:
+    """The counts that a storm printed."""
+    counts: dict[str, int] = json.loads(run.ok().out)
+    assert counts["hits"] >= INTERRUPTIONS
+    return counts
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("storm", [SIGNALS, ASYNCHRONOUS], ids=["signals", "asynchronous"])
+@pytest.mark.parametrize("body", BODIES)
+def test_nothing_is_lost(run: Callable[..., Run], storm: str, body: str) -> None:
+    counts = outcome(run(storm, body, str(INTERRUPTIONS), level="off"))
+    assert counts["lost"] == 0
+    assert counts["refs"] == 1
+    assert counts["live"] == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("storm", [SIGNALS, ASYNCHRONOUS], ids=["signals", "asynchronous"])
+def test_the_pure_python_form_loses_more_than_half(run: Callable[..., Run], storm: str) -> None:
+    counts = outcome(run(storm, "pure_python", str(INTERRUPTIONS), level="off"))
+    assert counts["lost"] > INTERRUPTIONS / 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("body", ["opened_and_dropped", "paired", "nested"])
+def test_nothing_is_lost_while_recording(run: Callable[..., Run], body: str) -> None:
+    """The same at level full, where every call does more."""
+    counts = outcome(run(SIGNALS, body, str(INTERRUPTIONS), level="full,size=8M"))
+    assert counts["lost"] == 0
+    assert counts["refs"] == 1
+    assert counts["live"] == 1
