@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Self
+from typing import Final, Literal, Self
 
+from safehandle_debug.ledger import histories
 from safehandle_debug.ledger.model import History, ProcessInfo
-from safehandle_debug.recording import Recording
+from safehandle_debug.ledger.replay import MOST_EXAMPLES, Key, Replay
+from safehandle_debug.recording import RawEvent, RawLive, Recording
+from safehandle_debug.recording.format import Ended, EventKind, Flag, Level
+from safehandle_debug.recording.reader import Cursor
+
+_MANY_FORGOTTEN: Final = 100_000  # handles of which replay may wrongly think they are open
+_SINGLY: Final = 2000  # handles that are looked at one by one, alike or not
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +32,12 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Suspicion:
-    """Handles alike (type, acquire stack, how they ended) and one example."""
+    """Handles alike (type, acquire stack, how they ended) and one example.
 
+    `about` tells what is to be judged of them: how they ended (or that they
+    did not), or single events such as a double release."""
+
+    about: Literal["ending", "events"]
     example: History  # with all its events
     count: int  # at least 1
     serials: tuple[int, ...]  # of the first few, the example's first
@@ -36,50 +47,164 @@ class Ledger:
     """Histories of the handles in one recording.
 
     The constructor reads nothing but the header; `refresh` takes in what the
-    process has recorded since the last one.  Not thread-safe.
+    process has recorded since the last one.  Memory is bounded by the number
+    of handles open at once.  Not thread-safe.
     """
-
-    recording: Recording
 
     def __init__(self, recording: Recording) -> None:
         self.recording = recording
+        self._cursor = Cursor()
+        self._replay = Replay(recording.header.inherited_serials)
+        self._alive = recording.is_alive()
+        self._unread = True  # events may be there that the header told of before
+        self._shown: dict[int, tuple[RawLive, History]] = {}
+        # The process may have stamped its end just before it was gone.
+        recording.refresh()
 
     def refresh(self) -> bool:
-        """Takes in new events; True when anything changed."""
-        raise NotImplementedError
+        """Takes in new events; True when anything changed.
+
+        Raises RecordingError when the file was damaged meanwhile."""
+        was_alive, self._alive = self._alive, self.recording.is_alive()
+        changed = self.recording.refresh() or was_alive != self._alive
+        if changed or self._unread:
+            taken = self._replay.take(self.recording.read_new(self._cursor))
+            # A seq is drawn before its event is committed: look once more.
+            self._unread = changed
+            changed = changed or taken > 0
+        if self._replay.open_count > 2 * self.recording.header.live + _MANY_FORGOTTEN:
+            self._replay.prune({raw.serial for raw in self.recording.live()})
+        if not self._alive:
+            self._replay.settle()
+        return changed
+
+    @property
+    def ended(self) -> Literal["exit", "signal", "running"]:
+        """How the process ended: `signal` when it could not say goodbye."""
+        ended = self.recording.header.ended
+        if ended == Ended.EXIT:
+            return "exit"
+        if ended == Ended.SIGNAL:
+            return "signal"
+        if self._alive:
+            return "running"
+        return "signal" if ended == Ended.RUNNING else "exit"
+
+    @property
+    def saw_exit(self) -> bool:
+        """True when the recording goes up to the process's normal end, so
+        that what is open then has leaked."""
+        return self.recording.header.ended == Ended.EXIT
+
+    @property
+    def cwd(self) -> str:
+        """The process's working directory when recording began; "": unknown."""
+        cwd = self.recording.meta.get("cwd")
+        return cwd if isinstance(cwd, str) else ""
 
     @property
     def process(self) -> ProcessInfo:
         """The process, as of the last refresh."""
-        raise NotImplementedError
+        header = self.recording.header
+        meta = self.recording.meta
+        argv = meta.get("argv")
+        stamped = header.ended in (Ended.EXIT, Ended.SIGNAL)
+        return ProcessInfo(
+            pid=header.pid,
+            parent_pid=header.parent_pid,
+            argv=tuple(map(str, argv)) if isinstance(argv, list) else (),
+            executable=str(meta.get("executable") or ""),
+            cwd=self.cwd,
+            python=str(meta.get("python") or _version(header.python_version)),
+            started_at_ns=header.first_realtime_ns,
+            ended=self.ended,
+            exit_code=header.exit_code if stamped else None,
+            ended_at_ns=self.recording.to_ns(header.ended_ticks) if stamped else None,
+            level=Level(header.level).name.lower(),
+            events=max(header.next_seq - 1, 0),
+            dropped=header.dropped_events,
+            live=header.live,
+            path=str(self.recording.path),
+            error=self._error(),
+        )
 
     @property
     def counts(self) -> Counts:
         """Totals, as of the last refresh."""
-        raise NotImplementedError
+        header = self.recording.header
+        return Counts(
+            live=header.live,
+            acquired=max(header.newest_serial - header.inherited_serials, 0),
+            events=max(header.next_seq - 1, 0),
+            dropped_events=header.dropped_events,
+            abandoned=self._replay.abandoned,
+            problems=len(self._replay.problems),
+        )
 
     def open(self) -> list[History]:
         """The handles open now, oldest first, without their events.
 
-        Of a process that ended: those it held then, with ending `lost`."""
-        raise NotImplementedError
+        Of a process that ended: those it held then, with ending `lost`.  A
+        handle is the same object from call to call while it does not change
+        but in its references."""
+        shown: dict[int, tuple[RawLive, History]] = {}
+        for raw in self._own_live():
+            known = self._shown.get(raw.serial)
+            if known is not None and (known[0] is raw or known[0][:7] == raw[:7]):
+                history = known[1]
+                history.refs = raw.refs
+            else:
+                history = histories.from_slot(raw, self.recording)
+            if not self._alive:
+                history.ending = "lost"
+            shown[raw.serial] = (raw, history)
+        self._shown = shown
+        return [history for _, history in shown.values()]
 
     def history(self, serial: int) -> History | None:
         """One handle with all its events; None when nothing is known."""
-        raise NotImplementedError
+        return self._with_events([serial]).get(serial)
 
     def histories(self) -> Iterator[History]:
-        """All handles that recorded events tell of, also closed ones, by
-        serial, without their events."""
-        raise NotImplementedError
+        """All handles that recorded events tell of, without their events:
+        closed ones as they closed, then open ones, oldest first."""
+        begun: dict[int, RawEvent] = {}
+        for raw in self.recording.events():
+            if raw.kind == EventKind.ACQUIRE:
+                begun[raw.serial] = raw
+            elif raw.kind in (EventKind.CLOSE, EventKind.INVALIDATE):
+                acquire = begun.pop(raw.serial, None)
+                if acquire is None and not self.recording.header.dropped_events:
+                    continue
+                events = [raw] if acquire is None else [acquire, raw]
+                history = self._built(events, None, full=False)
+                if history is not None:
+                    yield history
+        yield from self.open()
 
-    def suspicions(self) -> list[Suspicion]:
-        """What findings need, alike ones grouped; examples have events."""
-        raise NotImplementedError
+    def suspicions(self, *, now: bool = False) -> list[Suspicion]:
+        """What findings need, alike ones grouped; examples have events.
 
-    def suspects(self) -> list[History]:
+        Open handles are among them when the process ended normally, or with
+        `now`."""
+        groups: list[tuple[Literal["ending", "events"], list[int], int]] = []
+        groups += (("events", [serial], 1) for serial in self._replay.problems)
+        groups += (
+            ("ending", group.serials, group.count) for group in self._replay.groups.values()
+        )
+        if now or self.saw_exit:
+            groups += (("ending", *each) for each in self._open_alike())
+        found = self._with_events([serials[0] for _, serials, _ in groups])
+        return [
+            Suspicion(about, example, count, tuple(serials))
+            for about, serials, count in groups
+            if (example := found.get(serials[0])) is not None
+        ]
+
+    def suspects(self, *, now: bool = False) -> list[History]:
         """The examples of suspicions(), with events, by serial."""
-        raise NotImplementedError
+        found = {each.example.serial: each.example for each in self.suspicions(now=now)}
+        return [found[serial] for serial in sorted(found)]
 
     def close(self) -> None:
         """Closes the recording."""
@@ -88,10 +213,82 @@ class Ledger:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self.close()
+
+    def _own_live(self) -> list[RawLive]:
+        """Slots of handles that are this process's own to close."""
+        inherited = self.recording.header.inherited_serials
+        return [
+            raw
+            for raw in self.recording.live()
+            if raw.serial > inherited and not raw.flags & Flag.INHERITED
+        ]
+
+    def _open_alike(self) -> Iterable[tuple[list[int], int]]:
+        """(first serials, count) of open handles that may be leaks."""
+        groups: dict[Key, tuple[list[int], int]] = {}
+        singly = 0
+        for raw in self._own_live():
+            if raw.flags & Flag.BORROWED:
+                continue
+            disposed = raw.serial in self._replay.disposed
+            if raw.flags & Flag.IMPORTING and not disposed:
+                continue
+            single = disposed and singly < _SINGLY
+            singly += single
+            key = Key(raw.type, raw.stack, 0, False, raw.serial if single else 0)
+            serials, count = groups.get(key, ([], 0))
+            if count < MOST_EXAMPLES:
+                serials.append(raw.serial)
+            groups[key] = (serials, count + 1)
+        return groups.values()
+
+    def _with_events(self, serials: list[int]) -> dict[int, History]:
+        """Histories with events, of those that anything is known of."""
+        if len(serials) == 1:
+            events = {serials[0]: self.recording.events_of(serials[0])}
+        else:
+            events = self.recording.events_of_many(serials)
+        live = {raw.serial: raw for raw in self.recording.live() if raw.serial in events}
+        built = (self._built(each, live.get(serial)) for serial, each in events.items())
+        return {history.serial: history for history in built if history is not None}
+
+    def _built(
+        self, events: list[RawEvent], live: RawLive | None, *, full: bool = True
+    ) -> History | None:
+        history = histories.from_events(events, live, self.recording, full=full)
+        if history is None or history.ending is not None:
+            return history
+        header = self.recording.header
+        if live is not None:
+            history.ending = None if self._alive else "lost"
+        elif header.dropped_events and not header.dropped_live:
+            # Whatever is open has a slot: the event that closed it was dropped.
+            history.ending = "closed"
+            history.events_dropped = True
+        return history
+
+    def _error(self) -> str | None:
+        header = self.recording.header
+        lost = [
+            f"{number} {what}"
+            for number, what in (
+                (header.dropped_live, "open handles"),
+                (header.dropped_stacks, "stacks"),
+                (header.dropped_data, "texts"),
+            )
+            if number
+        ]
+        if header.error:
+            why = os.strerror(header.error)
+        elif lost:
+            why = "the size bound is reached"
+        else:
+            return None
+        what = f" and lacks {', '.join(lost)}" if lost else ""
+        return f"the recording could not grow{what}: {why}"
+
+
+def _version(hexversion: int) -> str:
+    return f"{hexversion >> 24}.{hexversion >> 16 & 0xFF}.{hexversion >> 8 & 0xFF}"

@@ -85,7 +85,9 @@ class History:
     ending: Ending | None = None  # None while open
     closed_at_ns: int | None = None
     events: list[Event] = field(default_factory=list)  # oldest first
-    events_dropped: bool = False  # older events were dropped to stay in bounds
+    events_dropped: bool = False  # some events were dropped to stay in bounds
+    inherited: bool = False  # came over a fork: the parent's to close
+    unsampled: bool = False  # recorded late: `opened` is not its acquire stack
 
     @property
     def is_open(self) -> bool:

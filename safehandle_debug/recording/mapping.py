@@ -133,10 +133,14 @@ class Mapping:
                 if block.committed > shd.EVENTS_A_BLOCK:
                     self._check(block)
                     continue
-                first_seq = _U64.unpack_from(self._map, block.start)[0]
-                found.append(block._replace(first_seq=first_seq))
+                found.append(block._replace(first_seq=self.seq(block, 0)))
         found.sort(key=lambda block: block.first_seq)
         return found
+
+    def seq(self, block: Block, number: int) -> int:
+        """The seq of record `number` of an event block."""
+        seq: int = _U64.unpack_from(self._map, block.start + number * shd.EVENT.size)[0]
+        return seq
 
     def records(self, block: Block, first: int = 0) -> bytes:
         """The committed records of an event block from number `first` on;

@@ -9,7 +9,6 @@ even and the same before and after.
 
 from __future__ import annotations
 
-import bisect
 import json
 import os
 import sys
@@ -23,6 +22,7 @@ from safehandle_debug.recording.clock import Clock
 from safehandle_debug.recording.data import Data
 from safehandle_debug.recording.format import BlockType, Header
 from safehandle_debug.recording.mapping import Block, Mapping
+from safehandle_debug.recording.order import in_order
 from safehandle_debug.recording.records import Frame, RawEvent, RawLive, ThreadInfo, TypeInfo
 
 _SERIAL_OFFSET = 16
@@ -81,25 +81,31 @@ class Recording:
         An event that another thread is just writing is not there yet, and may
         have a smaller seq than one that is; `read_new` misses none."""
         chunks = (
-            (block.first_seq, self._mapping.records(block))
+            (block.first_seq, shd.EVENT.iter_unpack(self._mapping.records(block)))
             for block in self._mapping.event_blocks()
         )
-        for row in _merged(chunks):
-            if row[0] > after:
-                yield RawEvent._make(row)
+        for rows in in_order(chunks):
+            for row in rows:
+                if row[0] > after:
+                    yield RawEvent._make(row)
 
-    def read_new(self, cursor: Cursor) -> Iterator[bytes]:
+    def read_new(self, cursor: Cursor) -> Iterator[tuple[int, bytes]]:
         """What has been recorded since `cursor` was last used, each event
-        once: chunks of packed EVENT records of one thread, by first seq."""
+        once: (seq of the first, packed EVENT records of one thread), by seq
+        of the first."""
+        unread = []
         for block in self._mapping.event_blocks():
             generation, records = cursor.read.get(block.number, (block.generation, 0))
             if generation != block.generation:
                 records = 0
             if records < block.committed:
-                data = self._mapping.records(block, records)
-                if data:
-                    cursor.read[block.number] = (block.generation, block.committed)
-                    yield data
+                unread.append((self._mapping.seq(block, records), records, block))
+        unread.sort()
+        for seq, records, block in unread:
+            data = self._mapping.records(block, records)
+            if data:
+                cursor.read[block.number] = (block.generation, block.committed)
+                yield seq, data
 
     def events_of(self, serial: int) -> list[RawEvent]:
         """The recorded events of one handle, ordered by seq."""
@@ -214,18 +220,3 @@ class Recording:
         except (ValueError, RecursionError):
             return {}
         return meta if isinstance(meta, dict) else {}
-
-
-def _merged(chunks: Iterator[tuple[int, bytes]]) -> Iterator[tuple[int, ...]]:
-    """Rows of chunks that are each ordered by seq, all ordered by seq.
-
-    `chunks` come by first seq, so whatever precedes the next chunk's first
-    seq can go out: only blocks that overlap in time are held together."""
-    pending: list[tuple[int, ...]] = []
-    for first_seq, data in chunks:
-        done = bisect.bisect_left(pending, (first_seq,))
-        yield from pending[:done]
-        del pending[:done]
-        pending += shd.EVENT.iter_unpack(data)
-        pending.sort()
-    yield from pending

@@ -1,0 +1,125 @@
+"""Builds histories from a recording's raw events and live slots."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, get_args
+
+from safehandle_debug.ledger.model import Ending, Event, EventKind, History
+from safehandle_debug.recording import RawEvent, RawLive, Recording
+from safehandle_debug.recording.format import EventKind as KindCode
+from safehandle_debug.recording.format import Flag
+
+KINDS: Final[dict[int, EventKind]] = dict(enumerate(get_args(EventKind), 1))
+ENDINGS: Final[dict[int, Ending]] = dict(enumerate(get_args(Ending), 1))
+
+_ENDS: Final = (KindCode.CLOSE, KindCode.INVALIDATE)
+
+
+def is_inherited(serial: int, flags: int, recording: Recording) -> bool:
+    """True for a handle that this process got by being forked."""
+    return serial <= recording.header.inherited_serials or bool(flags & Flag.INHERITED)
+
+
+def event_of(raw: RawEvent, recording: Recording) -> Event | None:
+    """The event with its ids resolved; None for a kind that does not exist."""
+    kind = KINDS.get(raw.kind)
+    if kind is None:
+        return None
+    ending = ENDINGS.get(raw.ending)
+    if raw.kind == KindCode.INVALIDATE and ending is None:
+        ending = "transferred"
+    return Event(
+        seq=raw.seq,
+        at_ns=recording.to_ns(raw.ticks),
+        serial=raw.serial,
+        kind=kind,
+        ending=ending,
+        refs=raw.refs,
+        value=raw.value,
+        stack=recording.stack(raw.stack),
+        thread=recording.thread(raw.thread).name,
+        task=recording.string(raw.task) or None,
+        test=recording.string(raw.test) or None,
+        detail=recording.string(raw.detail) or None,
+        flags=raw.flags,
+    )
+
+
+def from_slot(live: RawLive, recording: Recording) -> History:
+    """A handle that is open, as its live slot tells it; without events."""
+    history = _begun(live, recording)
+    history.refs = live.refs
+    return history
+
+
+def from_events(
+    events: Sequence[RawEvent], live: RawLive | None, recording: Recording, *, full: bool = True
+) -> History | None:
+    """A handle as its events tell it, oldest first, and its slot if it is open.
+
+    None when it was inherited and they tell nothing of its acquisition.
+    `full=False` leaves the events themselves out."""
+    acquire = next((raw for raw in events if raw.kind == KindCode.ACQUIRE), None)
+    beginning: RawEvent | RawLive | None = acquire or live
+    if beginning is None:
+        if not events or is_inherited(events[0].serial, events[0].flags, recording):
+            return None
+        beginning = events[0]._replace(detail=0, stack=0)
+    history = _begun(beginning, recording)
+    history.refs = live.refs if live is not None else events[-1].refs
+    history.events_dropped = acquire is None or _has_gap(events, acquire, recording)
+    for raw in events:
+        if raw.kind in _ENDS:
+            history.ending = ENDINGS.get(raw.ending)
+            if history.ending is None:
+                history.ending = "transferred" if raw.kind == KindCode.INVALIDATE else "closed"
+            history.closed_at_ns = recording.to_ns(raw.ticks)
+        elif raw.kind == KindCode.SET_VALUE and live is None:
+            history.value = events[-1].value
+    if live is not None:
+        history.value = live.value
+    if full:
+        resolved = (event_of(raw, recording) for raw in events)
+        history.events = [event for event in resolved if event is not None]
+    return history
+
+
+def _begun(raw: RawEvent | RawLive, recording: Recording) -> History:
+    type = recording.type(raw.type)
+    return History(
+        pid=recording.header.pid,
+        serial=raw.serial,
+        kind=type.kind,
+        owner=type.name,
+        space=type.space,
+        value=raw.value,
+        detail=recording.string(raw.detail) or None,
+        opened_at_ns=recording.to_ns(raw.ticks),
+        opened=recording.stack(raw.stack),
+        thread=recording.thread(raw.thread).name,
+        task=recording.string(raw.task) or None,
+        test=recording.string(raw.test) or None,
+        borrowed=bool(raw.flags & Flag.BORROWED),
+        importing=bool(raw.flags & Flag.IMPORTING),
+        inherited=is_inherited(raw.serial, raw.flags, recording),
+        unsampled=bool(raw.flags & Flag.UNSAMPLED),
+        refs=raw.refs,
+    )
+
+
+def _has_gap(events: Sequence[RawEvent], acquire: RawEvent, recording: Recording) -> bool:
+    """True when references do not add up because events were dropped."""
+    if not recording.header.dropped_events:
+        return False
+    refs = acquire.refs
+    for raw in events:
+        if raw.kind == KindCode.ADD_REF:
+            refs += 1
+        elif raw.kind in (KindCode.RELEASE, KindCode.DISPOSE):
+            refs -= 1
+        else:
+            continue
+        if raw.refs != refs:
+            return True
+    return False

@@ -1,0 +1,167 @@
+"""Takes in events one by one and remembers only what may be a finding.
+
+A process closes nearly all of its handles properly, millions of them.  So the
+replay keeps one small tuple for each handle that is open, nothing for one that
+was closed as it should be, and for those that a finalizer or the exit sweep
+closed one counter for all that are alike.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from safehandle_debug.recording.format import Ending, EventKind, Flag
+from safehandle_debug.recording.order import in_order
+
+# seq, serial, stack, type, kind, ending, flags of an event; the rest is padding.
+ROW: Final = struct.Struct("=Q8xQ8xI16xI4xBBH")
+_KIND_OFFSET: Final = 60
+
+MOST_PROBLEMS: Final = 100_000  # handles with events that are findings
+MOST_ORPHANS: Final = 4096  # closes whose acquire has not been seen yet
+MOST_EXAMPLES: Final = 16  # serials kept of handles alike
+
+_REFERENCES: Final = bytes((EventKind.ADD_REF, EventKind.RELEASE))
+_PROBLEMS: Final = frozenset(
+    {
+        EventKind.SET_VALUE,
+        EventKind.DOUBLE_RELEASE,
+        EventKind.RELEASE_FAILED,
+        EventKind.DOUBLE_OWNER,
+    }
+)
+_BY_FINALIZER: Final = (Ending.DROPPED, Ending.COLLECTED)
+_SUSPECT_ENDINGS: Final = (Ending.DROPPED, Ending.COLLECTED, Ending.SWEPT)
+_NOT_OURS: Final = Flag.BORROWED | Flag.INHERITED
+
+Row = tuple[int, int, int, int, int, int, int]
+
+
+class Key(NamedTuple):
+    """What handles that ended alike have in common."""
+
+    type: int  # TYPE id
+    stack: int  # acquire stack, 0: not known
+    ending: int  # format.Ending
+    finalizing: bool  # while the interpreter was ending
+    disposed: int  # serial of one that was disposed before, which is not alike; else 0
+
+
+@dataclass(slots=True)
+class Group:
+    """Handles that ended alike."""
+
+    count: int = 0
+    serials: list[int] = field(default_factory=list)  # the first few
+
+
+class Replay:
+    """The state after the events taken in so far."""
+
+    def __init__(self, inherited_serials: int) -> None:
+        self._inherited = inherited_serials
+        # serial -> (type, stack, flags) of its acquire
+        self._open: dict[int, tuple[int, int, int]] = {}
+        self._orphans: dict[int, Row] = {}
+        self.disposed: dict[int, None] = {}  # asked to close, references still out
+        self.problems: dict[int, None] = {}  # with events that are findings
+        self.groups: dict[Key, Group] = {}
+        self.abandoned = 0
+
+    def take(self, chunks: Iterable[tuple[int, bytes]]) -> int:
+        """Takes in (seq of the first, packed events by seq) by that seq;
+        returns how many events that were."""
+        taken = 0
+
+        def wanted() -> Iterator[tuple[int, Iterable[Row]]]:
+            nonlocal taken
+            for first_seq, data in chunks:
+                kinds = data[_KIND_OFFSET :: ROW.size]
+                taken += len(kinds)
+                if kinds.translate(None, _REFERENCES):
+                    rows: Iterator[Row] = ROW.iter_unpack(data)
+                    yield first_seq, [row for row in rows if row[4] not in _REFERENCES]
+
+        for rows in in_order(wanted()):
+            for row in rows:
+                self._take(row)
+        return taken
+
+    def prune(self, live: set[int]) -> None:
+        """Forgets handles that are not open any more: the event that closed
+        them was dropped."""
+        for serial in self._open.keys() - live:
+            del self._open[serial]
+        for serial in self.disposed.keys() - live:
+            del self.disposed[serial]
+
+    @property
+    def open_count(self) -> int:
+        return len(self._open)
+
+    def _take(self, row: Row) -> None:
+        _, serial, stack, type, kind, _, flags = row
+        if kind == EventKind.ACQUIRE:
+            if serial <= self._inherited:
+                return
+            closed = self._orphans.pop(serial, None)
+            if closed is None:
+                self._open[serial] = (type, stack, flags)
+            else:
+                self._close(closed, (type, stack, flags))
+        elif kind == EventKind.CLOSE or kind == EventKind.INVALIDATE:
+            acquired = self._open.pop(serial, None)
+            if acquired is not None:
+                self._close(row, acquired)
+            elif serial > self._inherited:
+                self._orphan(row)
+        elif serial <= self._inherited or flags & _NOT_OURS:
+            return
+        elif kind == EventKind.DISPOSE:
+            self.disposed[serial] = None
+        elif kind in _PROBLEMS and len(self.problems) < MOST_PROBLEMS:
+            self.problems[serial] = None
+
+    def _orphan(self, row: Row) -> None:
+        """A close whose acquire was dropped, or is only just being written."""
+        self._orphans[row[1]] = row
+        if len(self._orphans) > MOST_ORPHANS:
+            oldest = next(iter(self._orphans))
+            self._close_unknown(self._orphans.pop(oldest))
+
+    def settle(self) -> None:
+        """No acquire will come any more: judges closes without one."""
+        while self._orphans:
+            self._close_unknown(self._orphans.popitem()[1])
+
+    def _close_unknown(self, row: Row) -> None:
+        # Whether it was acquired by an import is not known: say nothing of
+        # what the interpreter's end closed.
+        if not row[6] & Flag.FINALIZING and row[5] != Ending.SWEPT:
+            self._close(row, (row[3], 0, row[6]))
+
+    def _close(self, row: Row, acquired: tuple[int, int, int]) -> None:
+        serial, ending, flags = row[1], row[5], row[6]
+        disposed = bool(self.disposed) and serial in self.disposed
+        if disposed:
+            del self.disposed[serial]
+        if ending not in _SUSPECT_ENDINGS:
+            return
+        type, stack, acquire_flags = acquired
+        if (flags | acquire_flags) & _NOT_OURS:
+            return
+        finalizing = bool(flags & Flag.FINALIZING)
+        if acquire_flags & Flag.IMPORTING and (finalizing or ending == Ending.SWEPT):
+            return
+        if ending in _BY_FINALIZER and not finalizing:
+            self.abandoned += 1
+        key = Key(type, stack, ending, finalizing, serial if disposed else 0)
+        group = self.groups.get(key)
+        if group is None:
+            group = self.groups[key] = Group()
+        group.count += 1
+        if len(group.serials) < MOST_EXAMPLES:
+            group.serials.append(serial)
