@@ -21,7 +21,7 @@ def test_the_last_reference_that_fits(tmp_path: Path) -> None:
         set_refs(handle, MOST_REFS - 1)
         hold = handle.hold()
         assert refs(handle) == MOST_REFS
-        with pytest.raises(HandleOverflowError, match="1073741823|2\\*\\*30"):
+        with pytest.raises(HandleOverflowError, match=r"1073741823|2\*\*30"):
             handle.dangerous_add_ref()
         with pytest.raises(OverflowError):
             handle.hold()

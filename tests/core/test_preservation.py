@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import os
@@ -57,27 +58,20 @@ def _disturb(_: Probe) -> None:
 
 
 def by_close(box: list[SafeHandle]) -> None:
-    try:
+    with contextlib.suppress(LookupError):
         box[0].close()
-    except LookupError:
-        pass
 
 
 def by_with(box: list[SafeHandle]) -> None:
-    try:
-        with box[0]:
-            pass
-    except LookupError:
+    with contextlib.suppress(LookupError), box[0]:
         pass
 
 
 def by_last_release(box: list[SafeHandle]) -> None:
     box[0].dangerous_add_ref()
     box[0].close()
-    try:
+    with contextlib.suppress(LookupError):
         box[0].dangerous_release()
-    except LookupError:
-        pass
 
 
 def by_drop(box: list[SafeHandle]) -> None:
@@ -156,10 +150,10 @@ def test_an_exception_in_flight(make: Make) -> None:
         assert handle is not None
         raise current
 
-    try:
+    with pytest.raises(ValueError, match="in flight") as caught:
         fail()
-    except ValueError as error:
-        assert error is current
+    assert caught.value is current
+    del caught
     current.__traceback__ = None
     gc.collect()
     assert current.__context__ is None
