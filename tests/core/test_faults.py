@@ -21,7 +21,8 @@ from safehandle_debug import SafeFileHandle, _native
 def busy(rounds):
     for number in range(rounds):
         namespace = {}
-        exec(compile(f"def made_{number}(use):\\n    use()\\n", f"<made {number}>", "exec"), namespace)
+        source = f"def made_{number}(use):\\n    use()\\n"
+        exec(compile(source, f"<made {number}>", "exec"), namespace)
         namespace[f"made_{number}"](use)
 
 def use():

@@ -42,14 +42,6 @@ class Shapes:
         return rest()
 
     @staticmethod
-    def lines(rest: Rest) -> Any:
-        value = None
-        for _ in range(1):
-            if value is None:
-                value = rest()
-        return value
-
-    @staticmethod
     def lambda_(rest: Rest) -> Any:
         return (lambda: rest())()
 
@@ -79,7 +71,8 @@ class Shapes:
 
     @staticmethod
     def comprehension(rest: Rest) -> Any:
-        return [rest() for _ in range(1)][0]
+        (value,) = [rest() for _ in range(1)]
+        return value
 
     @staticmethod
     def coroutine(rest: Rest) -> Any:
@@ -104,6 +97,7 @@ class Shapes:
         async def run() -> Any:
             async for value in generate():
                 return value
+            return None
 
         coroutine = run()
         try:
