@@ -1,0 +1,219 @@
+"""What tests of the screens share: a made-up session, the screen as text.
+
+`leaky_session` is a small service with one line that leaks.  Its source files
+are written to disk and compiled, so that stacks, lines and sources are real.
+"""
+
+from __future__ import annotations
+
+import os
+import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import CodeType
+
+from support_recording import (
+    MILLISECOND,
+    STARTED_NS,
+    RecordingBuilder,
+    last_line_lasti,
+    own_start_ticks,
+)
+from textual.app import App
+from textual.pilot import Pilot
+
+from safehandle_debug.recording.format import Ended, Ending, EventKind, Flag
+from safehandle_tui.model.tracks import Clock
+
+SECOND = 1000 * MILLISECOND
+SESSION = "20231114T221320.000000-4711"
+BOUND_S = 30.0  # a condition that takes longer has failed
+UPDATE = "SAFEHANDLE_UPDATE_SNAPSHOTS"
+
+SOURCES = {
+    "app/main.py": """\
+        from app import api
+
+
+        def main():
+            for request in api.requests():
+                api.serve(request)
+        """,
+    "app/api.py": """\
+        from app import db
+
+
+        def serve(request):
+            connection = db.connect(request.tenant)
+            return connection.send(request.path)
+        """,
+    "app/db.py": """\
+        from safehandle_debug import SafeFileHandle
+
+
+        def connect(tenant):
+            for attempt in range(3):
+                handle = SafeFileHandle.open(f"/srv/{tenant}")
+
+
+        def send(handle, path):
+            handle.dangerous_add_ref()
+            return handle.write(path)
+        """,
+    "app/config.py": """\
+        def load():
+            return SafeFileHandle.open("/etc/app.toml")
+        """,
+    "app/report.py": """\
+        def export(rows):
+            reader, writer = SafePipeHandle.pair()
+
+
+        def finish(handle):
+            handle.dangerous_release()
+        """,
+}
+
+
+class FrozenClock(Clock):
+    """Clocks that stand still until they are moved."""
+
+    def __init__(self, wall_ns: int = STARTED_NS + 600 * SECOND) -> None:
+        self.wall = wall_ns
+        self.steady = 0
+
+    def wall_ns(self) -> int:
+        return self.wall
+
+    def steady_ns(self) -> int:
+        return self.steady
+
+    def advance(self, nanoseconds: int) -> None:
+        """Lets time pass on both clocks."""
+        self.wall += nanoseconds
+        self.steady += nanoseconds
+
+
+class Sources:
+    """The made-up program on disk, and stacks of its functions."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._codes: dict[str, CodeType] = {}
+        for name, text in SOURCES.items():
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(textwrap.dedent(text))
+            module = compile(path.read_text(), str(path), "exec")
+            for code in module.co_consts:
+                if isinstance(code, CodeType):
+                    self._codes[code.co_name] = code
+
+    def stack(self, book: RecordingBuilder, *functions: str) -> int:
+        """A stack in a recording, innermost function first, each at its last
+        line."""
+        codes = [self._codes[name] for name in functions]
+        return book.stack([(code, last_line_lasti(code)) for code in codes])
+
+
+@dataclass(slots=True)
+class Leaky:
+    """The made-up session: its recording can grow and end."""
+
+    folder: Path  # of the session
+    sources: Sources
+    book: RecordingBuilder
+    path: Path
+
+    def save(self) -> Path:
+        """Writes what the builder has so far."""
+        return self.book.write(self.path)
+
+    def leak(self, number: int, *, every_ns: int = SECOND) -> list[int]:
+        """Opens handles at the leaking line; returns their serials."""
+        stack = self.sources.stack(self.book, "connect", "serve", "main")
+        serials = []
+        for _ in range(number):
+            self.book.ticks += every_ns
+            serial = self.book.acquire(
+                value=10 + self.book.serial, stack=stack, detail=f"/srv/tenant-{self.book.serial}"
+            )
+            serials.append(serial)
+        return serials
+
+
+def leaky_session(root: Path, *, leaks: int = 40, alive: bool = True) -> Leaky:
+    """A session of one process with `leaks` handles open at app/db.py:6, one
+    of them with an add-ref that was never released, a pipe pair, a handle
+    kept since an import, a double release and one that ended well."""
+    folder = root / SESSION
+    folder.mkdir(mode=0o700, parents=True)
+    sources = Sources(root / "code")
+    book = RecordingBuilder(
+        argv=("app/main.py", "--port", "8080"), cwd=str(sources.folder), alive=alive
+    )
+    name = f"{os.getpid()}-{own_start_ticks()}.shd" if alive else "4711-42.shd"
+    path = folder / name
+    leaky = Leaky(folder, sources, book, path)
+    load = sources.stack(book, "load", "main")
+    book.acquire(value=3, stack=load, detail="/etc/app.toml", flags=Flag.IMPORTING)
+    export = sources.stack(book, "export", "main")
+    worker = book.thread("worker-1")
+    for value in (4, 5):
+        book.acquire("SafePipeHandle", value=value, stack=export, thread=worker, task="export")
+    fine = book.acquire(value=6, stack=load, detail="/etc/hosts")
+    book.close(fine, Ending.EXITED, stack=load)
+    twice = book.acquire(value=6, stack=export, detail="/tmp/report.csv")
+    finish = sources.stack(book, "finish", "export", "main")
+    book.close(twice, stack=finish)
+    book.problem(EventKind.DOUBLE_RELEASE, twice, stack=finish)
+    serials = leaky.leak(leaks)
+    send = sources.stack(book, "send", "serve", "main")
+    book.add_ref(serials[0], stack=send)
+    book.release(serials[0], stack=send)
+    book.add_ref(serials[0], stack=send)
+    leaky.save()
+    return leaky
+
+
+def end(leaky: Leaky, exit_code: int = 0, ended: Ended = Ended.EXIT) -> None:
+    """Lets the process of the session end."""
+    leaky.book.end(exit_code, ended)
+    leaky.save()
+
+
+def screen_text(app: App[int]) -> str:
+    """The screen as it is, one line a row, without trailing blanks."""
+    strips = app.screen._compositor.render_strips()
+    lines = ["".join(segment.text for segment in strip).rstrip() for strip in strips]
+    return "\n".join(lines) + "\n"
+
+
+async def until(pilot: Pilot[int], condition: Callable[[], object], what: str = "") -> None:
+    """Lets the app run until the condition holds.
+
+    Raises AssertionError with the screen when it does not in BOUND_S."""
+    loop_time = __import__("asyncio").get_running_loop().time
+    last = loop_time() + BOUND_S
+    while not condition():
+        assert loop_time() < last, f"{what or 'the condition'} never held\n{screen_text(pilot.app)}"
+        await pilot.pause(0.01)
+
+
+async def until_shown(pilot: Pilot[int], text: str) -> str:
+    """Lets the app run until the text is on the screen; returns the screen."""
+    await until(pilot, lambda: text in screen_text(pilot.app), f"{text!r}")
+    return screen_text(pilot.app)
+
+
+def check_snapshot(folder: Path, name: str, text: str) -> None:
+    """Compares a screen with the stored one.
+
+    SAFEHANDLE_UPDATE_SNAPSHOTS=1 stores it instead: look at the difference
+    before it is committed."""
+    path = folder / f"{name}.txt"
+    if os.environ.get(UPDATE) == "1":
+        path.write_text(text)
+    assert path.exists(), f"no snapshot {path}: run with {UPDATE}=1"
+    assert text == path.read_text(), f"{path.name} differs; {UPDATE}=1 stores the new one"

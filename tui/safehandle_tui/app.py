@@ -1,0 +1,57 @@
+"""The door to the TUI: `run(targets)`, as `safehandle watch` calls it.
+
+Textual is imported only once it is sure that there is something to show and a
+terminal to show it on, so that a mistyped target is answered at once.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from safehandle_debug.errors import RecordingError
+from safehandle_debug.recording import resolve
+
+__all__ = ["run"]
+
+_USAGE = 2
+
+
+def run(targets: Sequence[str]) -> int:
+    """Watches until the user quits; returns the exit status.
+
+    Args:
+        targets: pids, recordings or session folders; none: the newest
+            session, or the first one that begins.
+    """
+    problem = _problem(targets)
+    if problem is not None:
+        print(f"safehandle watch: {problem}", file=sys.stderr)
+        return _USAGE
+    from safehandle_tui.watch import WatchApp
+
+    app = WatchApp(targets)
+    result = app.run()
+    return result if result is not None else app.return_code or 0
+
+
+def _problem(targets: Sequence[str]) -> str | None:
+    """Why there is nothing to watch or no way to show it, in a sentence."""
+    for target in targets:
+        # A session folder may still be empty: then we wait for a process.
+        if Path(target).is_dir():
+            continue
+        try:
+            resolve(target)
+        except RecordingError as error:
+            return str(error)
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        return "needs a terminal; 'safehandle report' says the same without one"
+    if os.environ.get("TERM", "") in ("", "dumb"):
+        return "this terminal cannot show it (TERM is not set); use 'safehandle report'"
+    if importlib.util.find_spec("textual") is None:
+        return "needs Textual: pip install 'safehandle-debug[tui]'"
+    return None

@@ -1,0 +1,305 @@
+"""The columns of the two tables: titles, widths, cells, sort keys.
+
+Columns give way in order of `rank` when the terminal is narrow; what is left
+over goes to the columns with a weight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Generic, TypeVar
+
+from safehandle_tui.model.rows import HandleRow, SiteRow
+from safehandle_tui.model.text import Line, Role, Span, age, count, fit, strip_of
+
+__all__ = [
+    "HANDLE_COLUMNS",
+    "SITE_COLUMNS",
+    "Column",
+    "Sort",
+    "column_at",
+    "header_line",
+    "lay_out",
+    "row_line",
+]
+
+RowT = TypeVar("RowT")
+_GAP: Final = 2
+_MARGIN: Final = 3  # room for the cursor's marker in front
+
+
+@dataclass(frozen=True, slots=True)
+class Column(Generic[RowT]):
+    """One column of a table of RowT."""
+
+    name: str  # as in the sort's name
+    title: str
+    width: int  # cells; the least when it has a weight
+    cell: Callable[[RowT, int, int], Span]  # (row, now_ns, width) -> text and role
+    order: Callable[[RowT], Any]  # sort key, ascending
+    descending: bool = False  # the order that is asked for first
+    align: str = "<"
+    keep: str = "start"  # the end of the text that survives a cut
+    weight: int = 0  # share of the spare cells
+    rank: int = 0  # 0: always there; else the highest rank gives way first
+
+
+@dataclass(frozen=True, slots=True)
+class Sort:
+    """The column that a table is sorted by, and which way."""
+
+    column: str
+    descending: bool
+
+
+def _text_of(row: HandleRow) -> Role:
+    if row.life == "ended" or row.importing:
+        return "muted"
+    return "text"
+
+
+def _life(row: HandleRow, now_ns: int, width: int) -> Span:
+    if row.problem:
+        return row.problem, "bad"
+    if row.life == "held":
+        return "held", "warn"
+    if row.life == "left":
+        return "never closed", "bad"
+    if row.life == "ended":
+        return row.ending, "muted"
+    if row.importing:
+        return "open (import)", "muted"
+    if row.borrowed:
+        return "borrowed", "muted"
+    return "open", "good"
+
+
+def _age(row: HandleRow, now_ns: int, width: int) -> Span:
+    return age(row.age_ns(now_ns)), _text_of(row)
+
+
+HANDLE_COLUMNS: Final[tuple[Column[HandleRow], ...]] = (
+    Column(
+        "serial",
+        "#",
+        6,
+        lambda row, now_ns, width: (str(row.serial), "muted"),
+        lambda row: (row.pid, row.serial),
+        align=">",
+    ),
+    Column(
+        "pid",
+        "PID",
+        7,
+        lambda row, now_ns, width: (str(row.pid), "muted"),
+        lambda row: row.pid,
+        align=">",
+        rank=3,
+    ),
+    Column("state", "STATE", 13, _life, lambda row: _life(row, 0, 0)[0], rank=2),
+    Column(
+        "kind",
+        "KIND",
+        6,
+        lambda row, now_ns, width: (row.kind, _text_of(row)),
+        lambda row: row.kind,
+    ),
+    Column(
+        "value",
+        "VALUE",
+        5,
+        lambda row, now_ns, width: (str(row.value), _text_of(row)),
+        lambda row: row.value,
+        align=">",
+    ),
+    Column("age", "AGE", 6, _age, lambda row: -row.opened_at_ns, descending=True, align=">"),
+    Column(
+        "refs",
+        "REFS",
+        4,
+        lambda row, now_ns, width: (str(row.refs), "warn" if row.refs > 1 else _text_of(row)),
+        lambda row: row.refs,
+        descending=True,
+        align=">",
+    ),
+    Column(
+        "site",
+        "SITE",
+        20,
+        lambda row, now_ns, width: (row.site, "own" if _text_of(row) == "text" else "muted"),
+        lambda row: row.site,
+        keep="end",
+        weight=3,
+    ),
+    Column(
+        "detail",
+        "DETAIL",
+        14,
+        lambda row, now_ns, width: (row.detail or "-", _text_of(row)),
+        lambda row: row.detail,
+        keep="end",
+        weight=3,
+    ),
+    Column(
+        "thread",
+        "THREAD",
+        10,
+        lambda row, now_ns, width: (row.task or row.thread, "muted"),
+        lambda row: row.task or row.thread,
+        weight=1,
+        rank=4,
+    ),
+    Column(
+        "owner",
+        "OWNER",
+        14,
+        lambda row, now_ns, width: (row.owner, "muted"),
+        lambda row: row.owner,
+        weight=1,
+        rank=5,
+    ),
+)
+
+
+def _strip(row: SiteRow, now_ns: int, width: int) -> Span:
+    births: Sequence[int] = row.births
+    if width < len(births):
+        step = -(-len(births) // width)
+        births = [sum(births[at : at + step]) for at in range(0, len(births), step)]
+    return strip_of(births), "muted" if row.importing else "accent"
+
+
+def _open(row: SiteRow, now_ns: int, width: int) -> Span:
+    return count(row.open), "muted" if row.importing or not row.open else "strong"
+
+
+SITE_COLUMNS: Final[tuple[Column[SiteRow], ...]] = (
+    Column("open", "OPEN", 7, _open, lambda row: row.open, descending=True, align=">"),
+    Column(
+        "ended",
+        "ENDED",
+        7,
+        lambda row, now_ns, width: (count(len(row.rows) - row.open), "muted"),
+        lambda row: len(row.rows) - row.open,
+        descending=True,
+        align=">",
+        rank=2,
+    ),
+    Column(
+        "oldest",
+        "OLDEST",
+        7,
+        lambda row, now_ns, width: (age(max(0, now_ns - row.oldest_ns)), "text"),
+        lambda row: -row.oldest_ns,
+        descending=True,
+        align=">",
+    ),
+    Column(
+        "newest",
+        "NEWEST",
+        7,
+        lambda row, now_ns, width: (age(max(0, now_ns - row.newest_ns)), "text"),
+        lambda row: -row.newest_ns,
+        align=">",
+        rank=4,
+    ),
+    Column(
+        "kind",
+        "KIND",
+        7,
+        lambda row, now_ns, width: (row.kind, "text"),
+        lambda row: row.kind,
+        rank=1,
+    ),
+    Column(
+        "found",
+        "WRONG",
+        16,
+        lambda row, now_ns, width: (row.found, "bad"),
+        lambda row: row.problems,
+        descending=True,
+    ),
+    Column(
+        "births",
+        "OPEN, BY BIRTH",
+        14,
+        _strip,
+        lambda row: (sum(1 for number in row.births if number), row.open),
+        descending=True,
+        rank=3,
+    ),
+    Column(
+        "site",
+        "SITE",
+        24,
+        lambda row, now_ns, width: (row.site, "muted" if row.importing else "own"),
+        lambda row: row.site,
+        keep="end",
+        weight=1,
+    ),
+)
+
+
+def lay_out(
+    columns: Sequence[Column[RowT]], cells: int, *, without: frozenset[str] = frozenset()
+) -> list[tuple[Column[RowT], int]]:
+    """Chooses the columns that fit into `cells` and their widths.
+
+    Args:
+        columns: in order of appearance.
+        cells: of the whole line.
+        without: names of columns that are not wanted.
+    """
+    chosen = [column for column in columns if column.name not in without]
+    room = cells - _MARGIN
+    while True:
+        spare = room - sum(column.width + _GAP for column in chosen) + _GAP
+        droppable = max(chosen, key=lambda column: column.rank)
+        if spare >= 0 or droppable.rank == 0:
+            break
+        chosen.remove(droppable)
+    weights = sum(column.weight for column in chosen)
+    widths = [
+        column.width + (max(0, spare) * column.weight // weights if weights else 0)
+        for column in chosen
+    ]
+    return list(zip(chosen, widths, strict=True))
+
+
+def header_line(layout: Sequence[tuple[Column[Any], int]], sort: Sort) -> Line:
+    """The titles, the sorted one with its arrow."""
+    spans: list[Span] = [(" " * _MARGIN, "head")]
+    for at, (column, width) in enumerate(layout):
+        chosen = column.name == sort.column
+        arrow = ("▼" if sort.descending else "▲") if chosen else ""
+        title = column.title + arrow
+        if len(title) > width:
+            title = column.title[: width - len(arrow)] + arrow
+        spans.append((fit(title, width, align=column.align), "sorted" if chosen else "head"))
+        if at + 1 < len(layout):
+            spans.append((" " * _GAP, "head"))
+    return tuple(spans)
+
+
+def row_line(
+    layout: Sequence[tuple[Column[RowT], int]], row: RowT, now_ns: int, *, cursor: bool
+) -> Line:
+    """One row's cells; the cursor is marked by a sign, not by colour alone."""
+    spans: list[Span] = [(" ▸ " if cursor else " " * _MARGIN, "accent")]
+    for at, (column, width) in enumerate(layout):
+        text, role = column.cell(row, now_ns, width)
+        spans.append((fit(text, width, align=column.align, keep=column.keep), role))
+        if at + 1 < len(layout):
+            spans.append((" " * _GAP, "text"))
+    return tuple(spans)
+
+
+def column_at(layout: Sequence[tuple[Column[Any], int]], x: int) -> Column[Any] | None:
+    """The column whose title is at cell x; None between and beside them."""
+    left = _MARGIN
+    for column, width in layout:
+        if left <= x < left + width:
+            return column
+        left += width + _GAP
+    return None

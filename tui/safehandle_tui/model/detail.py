@@ -1,0 +1,387 @@
+"""The history of the selected handle, and the picture of the selected site.
+
+Both are made by the reader with all the source lines they need, and turned
+into lines of text for any width without touching a file again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from safehandle_debug.findings import findings_of
+from safehandle_debug.ledger import Event, Frame, History, is_library, is_ours, is_standard
+from safehandle_tui.model.rows import HandleRow, SiteRow
+from safehandle_tui.model.source import SourceFiles, SourceMap
+from safehandle_tui.model.text import (
+    Line,
+    Role,
+    Span,
+    age,
+    cell_width,
+    clean,
+    count,
+    delta,
+    fit,
+    line_width,
+    plural,
+    short_path,
+)
+
+__all__ = [
+    "HandleDetail",
+    "SiteDetail",
+    "clip",
+    "handle_detail",
+    "handle_lines",
+    "handle_page",
+    "handle_title",
+    "outstanding",
+    "site_detail",
+    "site_lines",
+    "site_title",
+]
+
+_CONTEXT: Final = 2  # source lines on either side of a frame, on the full page
+_SIDE_BY_SIDE: Final = 100  # cells from which two columns are easier to read
+_SAMPLE: Final = 200  # handles of a site that its picture lists
+_BAD_EVENTS: Final = frozenset(
+    {"double-release", "use-closed", "release-failed", "double-owner", "overflow"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class HandleDetail:
+    """Everything that is shown of one handle."""
+
+    row: HandleRow
+    history: History  # with its events
+    messages: tuple[str, ...]  # findings on it, one sentence each
+    source: SourceMap
+    cwd: str
+
+
+@dataclass(frozen=True, slots=True)
+class SiteDetail:
+    """Everything that is shown of one site."""
+
+    site: SiteRow
+    stack: tuple[Frame, ...]  # of its newest handle, innermost first
+    stacks: int  # number of different stacks
+    source: SourceMap
+    cwd: str
+
+
+Detail = HandleDetail | SiteDetail
+
+
+def handle_detail(
+    row: HandleRow, history: History, files: SourceFiles, *, over: bool, cwd: str
+) -> HandleDetail:
+    """Collects a handle's detail; `over` when its process has exited."""
+    source = files.around((f for f in history.opened if not is_library(f.file)), _CONTEXT)
+    for event in history.events:
+        source.update(files.around(event.stack))
+    source.update(files.around(history.opened))
+    messages = tuple(clean(each.message) for each in findings_of(history, over=over, cwd=cwd))
+    return HandleDetail(row, history, messages, source, cwd)
+
+
+def site_detail(site: SiteRow, files: SourceFiles, *, cwd: str) -> SiteDetail:
+    """Collects a site's detail."""
+    stacks = {row.history.opened for row in site.rows}
+    stack = site.rows[-1].history.opened
+    return SiteDetail(site, stack, len(stacks), files.around(stack), cwd)
+
+
+def outstanding(events: Sequence[Event]) -> set[int]:
+    """The seqs of the add-refs that no release has matched yet.
+
+    A release takes back the newest add-ref of its own thread, else the newest
+    of any: which one it meant nobody recorded.
+    """
+    out: list[Event] = []
+    for event in events:
+        if event.kind == "add-ref":
+            out.append(event)
+        elif event.kind == "release" and out:
+            own = [each for each in out if each.thread == event.thread]
+            out.remove((own or out)[-1])
+        elif event.kind == "close":
+            out.clear()
+    return {event.seq for event in out}
+
+
+# --- small pieces ---
+
+
+def clip(line: Iterable[Span], cells: int) -> Line:
+    """The line cut to the cells, with an ellipsis when something is lost."""
+    spans = tuple(line)
+    if line_width(spans) <= cells:
+        return spans
+    kept: list[Span] = []
+    left = cells
+    for text, role in spans:
+        width = cell_width(text)
+        if width >= left:
+            kept.append((fit(text + " ", left) if width == left else fit(text, left), role))
+            if width == left and kept[-1][0][-1] != "…":
+                kept[-1] = (fit(text + "  ", left), role)
+            break
+        kept.append((text, role))
+        left -= width
+    return tuple(kept)
+
+
+def _beside(left: Sequence[Line], right: Sequence[Line], cells: int, split: int) -> list[Line]:
+    """Two columns with a rule between them; the left one `split` cells."""
+    lines: list[Line] = []
+    for at in range(max(len(left), len(right))):
+        one = clip(left[at] if at < len(left) else (), split)
+        two = right[at] if at < len(right) else ()
+        padding = " " * (split - line_width(one))
+        lines.append((*one, (padding, "text"), (" │ ", "rule"), *clip(two, cells - split - 3)))
+    return lines
+
+
+def _place(frame: Frame, cwd: str) -> str:
+    return f"{clean(short_path(frame.file, cwd))}:{frame.line}"
+
+
+def _where(frame: Frame, cwd: str) -> Line:
+    own: Role = "muted" if is_library(frame.file) else "own"
+    return ((_place(frame, cwd), own), (" ", "text"), (clean(frame.function), own))
+
+
+def _site_of(stack: Sequence[Frame]) -> Frame | None:
+    """The frame to name for an event: the program's own, if there is one."""
+    for test in (is_library, is_standard, is_ours):
+        for frame in stack:
+            if not test(frame.file):
+                return frame
+    return stack[0] if stack else None
+
+
+def _stack_lines(stack: Sequence[Frame], source: SourceMap, cwd: str) -> list[Line]:
+    """Frames with their source line; runs of library frames in one line."""
+    if not stack:
+        return [(("  no stack was recorded", "muted"),)]
+    lines: list[Line] = []
+    folded = 0
+    only_library = all(is_library(frame.file) for frame in stack)
+    for frame in stack:
+        if is_library(frame.file) and not only_library:
+            folded += 1
+            continue
+        if folded:
+            lines.append(_folded(folded))
+            folded = 0
+        lines.append((("  ", "text"), *_where(frame, cwd)))
+        text = source.get((frame.file, frame.line))
+        if text and text.strip():
+            lines.append((("      ", "text"), (text.strip(), "source")))
+    if folded:
+        lines.append(_folded(folded))
+    return lines
+
+
+def _folded(number: int) -> Line:
+    return ((f"  … {plural(number, 'library frame')}", "muted"),)
+
+
+def _event_line(event: Event, detail: HandleDetail, open_refs: set[int], *, wide: bool) -> Line:
+    history = detail.history
+    bad = event.kind in _BAD_EVENTS
+    role: Role = "bad" if bad else "text"
+    name = event.kind if event.ending is None else f"{event.kind} {event.ending}"
+    spans: list[Span] = [
+        (f" {fit(delta(event.at_ns - history.opened_at_ns), 8, align='>')}  ", "muted"),
+        (fit(name, 15), role),
+        (f" refs {event.refs:<3}", "muted"),
+    ]
+    frame = _site_of(event.stack)
+    if frame is not None:
+        spans += [(" ", "text"), *_where(frame, detail.cwd)]
+    if event.thread != history.thread or wide:
+        spans.append((f"  {clean(event.thread)}", "muted"))
+    if event.task is not None and (event.task != history.task or wide):
+        spans.append((f"  task {clean(event.task)}", "muted"))
+    if event.seq in open_refs:
+        spans.append(("  ← not released", "warn" if history.is_open else "bad"))
+    if event.detail and event.kind != "acquire":
+        spans.append((f"  {clean(event.detail)}", role))
+    return tuple(spans)
+
+
+def _last_words(detail: HandleDetail, now_ns: int) -> Line:
+    history = detail.history
+    last = history.events[-1].at_ns if history.events else history.opened_at_ns
+    quiet = age(max(0, now_ns - last))
+    if detail.row.life == "held":
+        return (("           ── its process died holding it", "warn"),)
+    if history.is_open:
+        return ((f"           ── still open, nothing for {quiet}", "warn"),)
+    return ()
+
+
+def _history_lines(detail: HandleDetail, now_ns: int, *, wide: bool) -> list[Line]:
+    lines: list[Line] = [(("history", "head"),)]
+    if detail.history.events_dropped:
+        lines.append((("  older events were dropped to keep the recording small", "warn"),))
+    if not detail.history.events:
+        lines.append((("  no event of it is left in the recording", "muted"),))
+    open_refs = outstanding(detail.history.events)
+    lines += [_event_line(event, detail, open_refs, wide=wide) for event in detail.history.events]
+    last = _last_words(detail, now_ns)
+    return [*lines, last] if last else lines
+
+
+def _finding_lines(detail: HandleDetail) -> list[Line]:
+    return [(("✗ ", "bad"), (message, "bad")) for message in detail.messages]
+
+
+# --- a handle ---
+
+
+def handle_title(detail: HandleDetail, now_ns: int) -> Line:
+    """What it is, in one line."""
+    row, history = detail.row, detail.history
+    spans: list[Span] = [
+        (f"#{row.serial} ", "muted"),
+        (f"{row.owner} {row.kind} {row.value}", "title"),
+    ]
+    if row.life == "open":
+        spans.append((f" · open {age(row.age_ns(now_ns))}", "warn"))
+    elif row.life == "held":
+        spans.append((f" · held for {age(row.age_ns(now_ns))} until the process died", "warn"))
+    elif row.life == "left":
+        spans.append((f" · never closed ({row.ending} at exit)", "bad"))
+    else:
+        spans.append((f" · {row.ending} after {age(row.age_ns(now_ns))}", "text"))
+    spans.append((f" · refs {row.refs}", "text"))
+    spans.append((f" · {row.thread}", "muted"))
+    if row.task:
+        spans.append((f" · task {row.task}", "muted"))
+    if row.test:
+        spans.append((f" · test {row.test}", "muted"))
+    if history.borrowed:
+        spans.append((" · borrowed", "muted"))
+    if history.importing:
+        spans.append((" · by an import", "muted"))
+    return tuple(spans)
+
+
+def handle_lines(detail: HandleDetail, now_ns: int, cells: int) -> list[Line]:
+    """The pane below the table: stack beside history, or above it."""
+    stack: list[Line] = [(("opened by", "head"),)]
+    stack += _stack_lines(detail.history.opened, detail.source, detail.cwd)
+    events = _history_lines(detail, now_ns, wide=False)
+    lines = _finding_lines(detail)
+    if detail.row.detail:
+        lines.append(((detail.row.detail, "accent"),))
+    if cells < _SIDE_BY_SIDE:
+        # Of a short pane the top is seen: what happened matters more than
+        # the outer frames.
+        return [clip(line, cells) for line in (*lines, *stack[:5], *events, *stack[5:])]
+    both = _beside(stack, events, cells, cells * 2 // 5)
+    return [*(clip(line, cells) for line in lines), *both]
+
+
+def handle_page(detail: HandleDetail, now_ns: int, cells: int) -> list[Line]:
+    """The full page: every event with its stack, sources with context."""
+    lines: list[Line] = []
+    if detail.row.detail:
+        lines += [((detail.row.detail, "accent"),), ()]
+    if detail.messages:
+        lines += [*_finding_lines(detail), ()]
+    lines.append((("opened by", "head"),))
+    lines += _source_lines(detail)
+    lines += [(), *_page_events(detail, now_ns)]
+    return [clip(line, cells) for line in lines]
+
+
+def _source_lines(detail: HandleDetail) -> list[Line]:
+    """The acquire stack with the lines around each frame of the program."""
+    if not detail.history.opened:
+        return [(("  no stack was recorded", "muted"),)]
+    lines: list[Line] = []
+    for frame in detail.history.opened:
+        lines.append((("  ", "text"), *_where(frame, detail.cwd)))
+        around = range(frame.line - _CONTEXT, frame.line + _CONTEXT + 1)
+        for number in around if not is_library(frame.file) else (frame.line,):
+            text = detail.source.get((frame.file, number))
+            if text is None:
+                continue
+            here = number == frame.line
+            mark: Span = (" ▸ ", "accent") if here else ("   ", "text")
+            lines.append(
+                (mark, (f"{number:>6}  ", "muted"), (text, "source" if here else "muted"))
+            )
+    return lines
+
+
+def _page_events(detail: HandleDetail, now_ns: int) -> list[Line]:
+    open_refs = outstanding(detail.history.events)
+    lines: list[Line] = [(("history", "head"),)]
+    if detail.history.events_dropped:
+        lines.append((("  older events were dropped to keep the recording small", "warn"),))
+    if not detail.history.events:
+        lines.append((("  no event of it is left in the recording", "muted"),))
+    for event in detail.history.events:
+        lines.append(_event_line(event, detail, open_refs, wide=True))
+        if event.kind == "acquire":
+            continue
+        for line in _stack_lines(event.stack, detail.source, detail.cwd):
+            lines.append((("             ", "text"), *line))
+    last = _last_words(detail, now_ns)
+    return [*lines, last] if last else lines
+
+
+# --- a site ---
+
+
+def site_title(detail: SiteDetail, now_ns: int) -> Line:
+    """What the site has on its conscience, in one line."""
+    site = detail.site
+    ended = len(site.rows) - site.open
+    spans: list[Span] = [(site.site, "own"), (f" · {count(site.open)} open", "strong")]
+    if ended:
+        spans.append((f" · {count(ended)} ended", "muted"))
+    if detail.stacks > 1:
+        spans.append((f" · by {plural(detail.stacks, 'different stack')}", "muted"))
+    if site.importing:
+        spans.append((" · by an import", "muted"))
+    return tuple(spans)
+
+
+def site_lines(detail: SiteDetail, now_ns: int, cells: int) -> list[Line]:
+    """The pane below the table of sites: the stack beside its handles."""
+    stack: list[Line] = [(("opened by", "head"),)]
+    stack += _stack_lines(detail.stack, detail.source, detail.cwd)
+    handles: list[Line] = [(("its handles, oldest first", "head"),)]
+    rows = sorted(detail.site.rows, key=lambda row: row.life == "ended")
+    for row in rows[:_SAMPLE]:
+        handles.append(_member(row, now_ns))
+    if len(rows) > _SAMPLE:
+        handles.append(((f"  … and {count(len(rows) - _SAMPLE)} more", "muted"),))
+    if cells < _SIDE_BY_SIDE:
+        return [clip(line, cells) for line in (*stack[:5], *handles)]
+    return _beside(stack, handles, cells, cells * 2 // 5)
+
+
+def _member(row: HandleRow, now_ns: int) -> Line:
+    role: Role = "muted" if row.life == "ended" else "text"
+    spans: list[Span] = [
+        (f" {fit(f'#{row.serial}', 6, align='>')}  ", "muted"),
+        (f"{row.kind} {row.value:<4} ", role),
+        (fit(age(row.age_ns(now_ns)), 6, align=">"), role),
+        (f"  refs {row.refs} ", "warn" if row.refs > 1 else role),
+    ]
+    if row.problem:
+        spans.append((f" {row.problem} ", "bad"))
+    elif row.life == "ended":
+        spans.append((f" {row.ending} ", "muted"))
+    spans.append((f" {row.detail}", "accent"))
+    return tuple(spans)

@@ -1,0 +1,165 @@
+"""What can be said of a session as a whole, and the words for it."""
+
+from __future__ import annotations
+
+import signal
+from collections import Counter
+from collections.abc import Sequence
+from typing import Final, Literal
+
+from safehandle_debug.ledger import ProcessInfo
+from safehandle_tui.model.rows import HandleRow
+from safehandle_tui.model.text import Line, Role, Span, count, plural
+from safehandle_tui.model.tracks import ProcessRow
+
+__all__ = ["State", "badge", "headline", "process_state", "state_of", "tally", "waiting_lines"]
+
+# waiting: no recording yet.  live: a process runs.  ended: all exited.
+# died: all are gone, and a signal killed one at least.  disconnected: no
+# recording can be read any more.
+State = Literal["waiting", "live", "ended", "died", "disconnected"]
+
+_BADGES: Final[dict[State, Span]] = {
+    "waiting": ("○ WAITING", "muted"),
+    "live": ("● LIVE", "good"),
+    "ended": ("○ ENDED", "strong"),
+    "died": ("✗ DIED", "bad"),
+    "disconnected": ("✗ DISCONNECTED", "bad"),
+}
+# From here on one site is worth being named in the headline.
+_MANY: Final = 10
+
+
+def state_of(processes: Sequence[ProcessRow]) -> State:
+    """The state of a session from those of its processes."""
+    if not processes:
+        return "waiting"
+    readable = [each.info for each in processes if each.info is not None and each.error is None]
+    if not readable:
+        return "disconnected"
+    if any(info.ended == "running" for info in readable):
+        return "live"
+    return "died" if any(info.ended == "signal" for info in readable) else "ended"
+
+
+def badge(state: State, *, paused: bool) -> Span:
+    """The one word at the right of the top line."""
+    if paused:
+        return "‖ PAUSED", "warn"
+    return _BADGES[state]
+
+
+def process_state(process: ProcessRow) -> Span:
+    """One process's state: "● running", "○ exit 0", "✗ killed by SIGKILL"."""
+    info = process.info
+    if info is None:
+        return "✗ unreadable", "bad"
+    if process.error is not None:
+        return "✗ disconnected", "bad"
+    if info.ended == "running":
+        return "● running", "good"
+    if info.ended == "signal":
+        return f"✗ {killed(info)}", "bad"
+    if info.exit_code in (0, None):
+        return "○ exited" + (" 0" if info.exit_code == 0 else ""), "text"
+    return f"○ exited {info.exit_code}", "warn"
+
+
+def killed(info: ProcessInfo) -> str:
+    """ "killed by SIGSEGV", or "killed" when nobody noted the signal."""
+    if info.exit_code is None:
+        return "killed"
+    try:
+        return f"killed by {signal.Signals(abs(info.exit_code)).name}"
+    except ValueError:
+        return f"killed by signal {abs(info.exit_code)}"
+
+
+def waiting_lines(place: str) -> list[Line]:
+    """What to do when there is no recording yet; `place` is the folder."""
+    return [
+        (("Waiting for the first process", "title"),),
+        (),
+        (("Run:  ", "muted"), ("SAFEHANDLE_DEBUG=full python app.py", "key")),
+        (),
+        ((f"watching {place}", "muted"),),
+    ]
+
+
+def _top_site(rows: Sequence[HandleRow]) -> tuple[str, int]:
+    """The site with most handles, and how many; ("", 0) for none."""
+    sites = Counter(row.site_key for row in rows)
+    if not sites:
+        return "", 0
+    key, number = sites.most_common(1)[0]
+    return next(row.site for row in rows if row.site_key == key), number
+
+
+def headline(state: State, processes: Sequence[ProcessRow], rows: Sequence[HandleRow]) -> Line:
+    """The one sentence that says how things stand.
+
+    Args:
+        state: of the processes in view.
+        processes: those in view.
+        rows: all their rows, before any filter.
+    """
+    alive = [row for row in rows if row.life != "ended" and not row.importing]
+    imported = sum(1 for row in rows if row.life != "ended" and row.importing)
+    site, most = _top_site(alive)
+    line: list[Span] = list(_opening(state, processes, alive))
+    if most >= _MANY and most * 2 >= len(alive):
+        share = "all" if most == len(alive) else count(most)
+        line += [(f"; {share} come from " if alive else "", "text"), (site, "own")]
+    elif len(alive) > 1:
+        line.append((f" at {plural(len({row.site_key for row in alive}), 'site')}", "text"))
+    if imported:
+        line.append((f"  (+{count(imported)} kept since an import)", "muted"))
+    return tuple(line)
+
+
+def _opening(
+    state: State, processes: Sequence[ProcessRow], alive: Sequence[HandleRow]
+) -> tuple[Span, ...]:
+    number = len(alive)
+    weight: Role = "bad" if number >= _MANY else "strong"
+    if state == "disconnected":
+        reason = next((each.error for each in processes if each.error), "")
+        return (("disconnected: ", "bad"), (f"{reason}; showing the last view", "text"))
+    if state == "live":
+        if not number:
+            return (("no handles open", "good"),)
+        return ((plural(number, "handle"), weight), (" open", "text"))
+    if state == "died":
+        if not number:
+            return (("post-mortem: ", "bad"), ("died holding no handles", "text"))
+        return (
+            ("post-mortem: ", "bad"),
+            ("died holding ", "text"),
+            (plural(number, "handle"), "bad"),
+        )
+    if not number:
+        return (("ended: ", "text"), ("every handle was closed", "good"))
+    were = "was" if number == 1 else "were"
+    return (
+        ("ended: ", "text"),
+        (plural(number, "handle"), "bad"),
+        (f" {were} never closed", "text"),
+    )
+
+
+def tally(findings: Sequence[tuple[str, int]], abandoned: int, lost: int) -> Line:
+    """What else is to be known: findings by kind, abandoned handles, losses.
+
+    Args:
+        findings: kind and number of each error other than leaks.
+        abandoned: handles that were closed by a finalizer.
+        lost: events that were dropped to stay inside the recording's bound.
+    """
+    line: list[Span] = []
+    for kind, number in findings:
+        line += [("  ", "text"), (f"✗ {count(number)} {kind}", "bad")]
+    if abandoned:
+        line += [("  ", "text"), (f"! {count(abandoned)} abandoned", "warn")]
+    if lost:
+        line += [("  ", "text"), (f"! {plural(lost, 'event')} lost", "warn")]
+    return tuple(line[1:])

@@ -1,0 +1,269 @@
+"""One process under watch: its ledger, and the rows made from it.
+
+A Track never raises because of its recording: what goes wrong with the file
+is kept in `error`, and the rows stay as they were seen last.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from safehandle_debug.errors import RecordingError
+from safehandle_debug.findings import Finding, find
+from safehandle_debug.ledger import Counts, History, Ledger, ProcessInfo
+from safehandle_debug.recording import open_recording
+from safehandle_debug.recording.format import Ending, EventKind, Flag
+from safehandle_tui.model.rows import HandleRow, Life
+
+__all__ = ["Clock", "ProcessRow", "Track"]
+
+_RATE_WINDOW_NS: Final = 60 * 10**9
+_RATE_LEAST_NS: Final = 5 * 10**9
+_SAMPLE_EVERY_NS: Final = 10**9
+_FIND_EVERY_NS: Final = 2 * 10**9
+_FINALIZED: Final = (Ending.DROPPED, Ending.COLLECTED)
+
+
+class Clock:
+    """The two clocks that a Track needs; tests bring their own."""
+
+    def wall_ns(self) -> int:
+        """Nanoseconds since 1970."""
+        return time.time_ns()
+
+    def steady_ns(self) -> int:
+        """Nanoseconds that never jump."""
+        return time.monotonic_ns()
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessRow:
+    """One process as the process list shows it."""
+
+    path: str  # of the recording: the process's identity
+    info: ProcessInfo | None  # None when the recording could never be read
+    depth: int  # below its parent in the list
+    rate: float | None  # change of `live` a minute; None when not known
+    left: int  # handles that nobody closed before it exited
+    error: str | None  # why the recording cannot be read (any more)
+
+
+class Track:
+    """Follows the recording at one path.  Not thread-safe."""
+
+    def __init__(self, path: Path, clock: Clock) -> None:
+        self.path = path
+        self.error: str | None = None
+        self.info: ProcessInfo | None = None
+        self.counts: Counts | None = None
+        self.findings: list[Finding] = []
+        self._clock = clock
+        self._ledger: Ledger | None = None
+        self._rows: dict[int, HandleRow] = {}
+        self._current: list[HandleRow] = []
+        self._everything: list[HandleRow] | None = None
+        self._left: frozenset[int] = frozenset()  # serials, once it has exited
+        self._until_ns: int | None = None
+        self._samples: deque[tuple[int, int]] = deque()  # (steady ns, live)
+        self._judged: tuple[int, int, str] | None = None
+        self._judged_at_ns = 0
+        self._stale = True
+
+    def refresh(self) -> bool:
+        """Takes in what is new; True when anything that is shown changed."""
+        before = (self.error, self.info, len(self.findings))
+        changed = False
+        try:
+            changed = self._read()
+            self.error = None if self.path.exists() else "its recording vanished"
+        except RecordingError as error:
+            self.error = str(error)
+        return changed or (self.error, self.info, len(self.findings)) != before
+
+    def rows(self, *, ended: bool) -> list[HandleRow]:
+        """Its handles, oldest first: those open, held or left, and those with
+        errors found on them; with `ended` all that are known."""
+        try:
+            if self._stale:
+                self._current = self._make_current()
+                self._everything = None
+                self._stale = False
+            if ended and self._everything is None and self._ledger is not None:
+                self._everything = self._make_rows(self._ledger.histories())
+        except RecordingError as error:
+            self.error = str(error)
+        return (self._everything or self._current) if ended else self._current
+
+    def history(self, serial: int) -> History | None:
+        """One handle with all its events; None when it cannot be read."""
+        if self._ledger is None:
+            return None
+        try:
+            return self._ledger.history(serial)
+        except RecordingError as error:
+            self.error = str(error)
+            return None
+
+    def row_of(self, serial: int) -> HandleRow | None:
+        """A handle that was in some rows before, as it is now."""
+        row = self._rows.get(serial)
+        history = self.history(serial) if row is not None else None
+        if row is not None and history is not None:
+            row.history = history
+            row.life = self._life(history)
+        return row
+
+    def row(self, depth: int) -> ProcessRow:
+        """What the process list shows of it."""
+        return ProcessRow(
+            str(self.path), self.info, depth, self._rate(), len(self._left), self.error
+        )
+
+    @property
+    def until_ns(self) -> int | None:
+        """Wall clock end of the process; None while it runs."""
+        return self._until_ns
+
+    @property
+    def started_ns(self) -> int:
+        """Wall clock start of the process, 0 when not known."""
+        return self.info.started_at_ns if self.info else 0
+
+    def close(self) -> None:
+        """Closes the recording."""
+        if self._ledger is not None:
+            self._ledger.close()
+
+    # --- reading ---
+
+    def _read(self) -> bool:
+        first = self._ledger is None
+        if self._ledger is None:
+            self._ledger = Ledger(open_recording(self.path))
+        changed = self._ledger.refresh() or first
+        info = self._ledger.process
+        ended = info.ended != "running"
+        if ended and self._until_ns is None:
+            # Of a killed process nobody wrote down when: if it was seen alive
+            # it is now, else at its last sign of life, found below.
+            seen_alive = self.info is not None
+            self._until_ns = info.ended_at_ns or (self._clock.wall_ns() if seen_alive else 0)
+            self._left = self._left_open(self._ledger)
+            changed = True
+        self.info = info
+        self.counts = self._ledger.counts
+        self._sample(info.live, running=not ended)
+        self._judge()
+        self._stale = self._stale or changed
+        return changed
+
+    def _left_open(self, ledger: Ledger) -> frozenset[int]:
+        """Serials of the handles that only the interpreter's end closed."""
+        began = ledger.recording.header.finalizing_seq
+        if not began:
+            return frozenset()
+        left: set[int] = set()
+        for event in ledger.recording.events(began - 1):
+            if event.kind != EventKind.CLOSE or event.flags & Flag.BORROWED:
+                continue
+            swept = event.ending == Ending.SWEPT
+            if swept or (event.ending in _FINALIZED and event.flags & Flag.FINALIZING):
+                left.add(event.serial)
+        return frozenset(left)
+
+    def _judge(self) -> None:
+        """Asks for findings when the counts say that there may be new ones."""
+        if self._ledger is None or self.counts is None or self.info is None:
+            return
+        state = (self.counts.problems, self.counts.abandoned, self.info.ended)
+        now = self._clock.steady_ns()
+        too_soon = self._judged is not None and now - self._judged_at_ns < _FIND_EVERY_NS
+        if state == self._judged or (too_soon and self.info.ended == "running"):
+            return
+        self._judged, self._judged_at_ns = state, now
+        self.findings = find(self._ledger)
+        self._stale = True
+
+    def _sample(self, live: int, *, running: bool) -> None:
+        if not running:
+            self._samples.clear()
+            return
+        now = self._clock.steady_ns()
+        if not self._samples or now - self._samples[-1][0] >= _SAMPLE_EVERY_NS:
+            self._samples.append((now, live))
+        while now - self._samples[0][0] > _RATE_WINDOW_NS:
+            self._samples.popleft()
+
+    def _rate(self) -> float | None:
+        if not self._samples:
+            return None
+        (first, before), (last, now) = self._samples[0], self._samples[-1]
+        if last - first < _RATE_LEAST_NS:
+            return None
+        return (now - before) * 60e9 / (last - first)
+
+    # --- rows ---
+
+    def _make_current(self) -> list[HandleRow]:
+        if self._ledger is None:
+            return []
+        histories = list(self._ledger.open())
+        wrong = {
+            serial
+            for finding in self.findings
+            if finding.severity == "error"
+            for serial in finding.serials or (finding.handle.serial,)
+        }
+        missing = (self._left | wrong) - {history.serial for history in histories}
+        if missing:
+            # One pass over everything beats a look-up for each of many.
+            histories += [each for each in self._ledger.histories() if each.serial in missing]
+            histories.sort(key=lambda history: history.serial)
+        rows = self._make_rows(histories)
+        return [row for row in rows if row.life != "ended" or row.problem]
+
+    def _make_rows(self, histories: Iterable[History]) -> list[HandleRow]:
+        rows: list[HandleRow] = []
+        cwd = self.info.cwd if self.info else ""
+        problems = self._problems()
+        latest = 0
+        for history in histories:
+            row = self._rows.get(history.serial)
+            if row is None:
+                row = self._rows[history.serial] = HandleRow(
+                    history, process=str(self.path), cwd=cwd
+                )
+            row.history = history
+            row.life = self._life(history)
+            row.problem = problems.get(history.serial, "")
+            latest = max(latest, history.closed_at_ns or history.opened_at_ns)
+            rows.append(row)
+        if self._until_ns == 0:
+            self._until_ns = latest
+        for row in rows:
+            row.until_ns = self._until_ns
+        return rows
+
+    def _problems(self) -> dict[int, str]:
+        """Serial to kind of the errors found, but for leaks: every open
+        handle of an ended process is one, and `life` says so."""
+        problems: dict[int, str] = {}
+        for finding in self.findings:
+            if finding.severity == "error" and finding.kind != "leak":
+                for serial in finding.serials or (finding.handle.serial,):
+                    problems.setdefault(serial, finding.kind)
+        return problems
+
+    def _life(self, history: History) -> Life:
+        if history.ending is None:
+            return "open"
+        if history.ending == "lost":
+            return "held"
+        if history.serial in self._left and not history.importing:
+            return "left"
+        return "ended"

@@ -1,0 +1,135 @@
+"""The Textual app: it carries Views from the reader to the screen."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Sequence
+from typing import ClassVar, Final
+
+from textual import events
+from textual.app import App
+from textual.message import Message
+
+from safehandle_tui.model.feed import Feed, View, ViewSpec
+from safehandle_tui.model.tracks import Clock
+from safehandle_tui.palette import THEMES, first_theme
+from safehandle_tui.reader import Reader
+from safehandle_tui.screens.detail import DetailScreen
+from safehandle_tui.screens.help import HelpScreen
+from safehandle_tui.screens.main import MainScreen
+from safehandle_tui.screens.small import SmallScreen, is_too_small
+
+__all__ = ["WatchApp"]
+
+_LOOKS: Final = ("safehandle-dark", "safehandle-light", "ansi-dark")
+
+
+class WatchApp(App[int]):
+    """Watches what the targets name; its result is the exit status."""
+
+    CSS_PATH = "app.tcss"
+    TITLE = "safehandle watch"
+    ENABLE_COMMAND_PALETTE = False
+    ALLOW_SELECT = False
+    BINDINGS: ClassVar = []
+
+    class NewView(Message):
+        """The reader has made a view."""
+
+        def __init__(self, view: View) -> None:
+            super().__init__()
+            self.view = view
+
+    class ReaderFailed(Message):
+        """The reader met an error of our own and ended."""
+
+        def __init__(self, error: Exception) -> None:
+            super().__init__()
+            self.error = error
+
+    def __init__(self, targets: Sequence[str] = (), *, clock: Clock | None = None) -> None:
+        """`targets` as `recording.resolve` takes them; none: the newest session."""
+        # Without this NO_COLOR would turn red into a grey that nobody can
+        # read; the terminal's own colours lose theirs entirely instead.
+        no_color = "NO_COLOR" in os.environ
+        super().__init__(ansi_color=True if no_color else None)
+        for theme in THEMES:
+            self.register_theme(theme)
+        if no_color:
+            self.theme = "ansi-dark"
+        elif "TEXTUAL_THEME" not in os.environ:
+            self.theme = first_theme(self.console.color_system)
+        self._clock = clock or Clock()
+        self._main = MainScreen(self._ask, self._clock.wall_ns)
+        self._feed = Feed(targets, self._clock)
+        self._reader: Reader | None = None
+        self.view: View | None = None
+
+    def get_default_screen(self) -> MainScreen:
+        return self._main
+
+    def on_mount(self) -> None:
+        self._reader = Reader(
+            self._feed,
+            self._main.spec,
+            lambda view: self.post_message(self.NewView(view)),
+            lambda error: self.post_message(self.ReaderFailed(error)),
+            watch_terminal=not self.is_headless,
+        )
+        self._reader.start()
+        if not self.is_headless:
+            # Otherwise SIGTERM would leave the terminal in disorder.
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.exit, 0)
+
+    def on_unmount(self) -> None:
+        if self._reader is not None:
+            self._reader.stop()
+            self._reader.join()
+
+    def _ask(self, spec: ViewSpec) -> None:
+        if self._reader is not None:
+            self._reader.ask(spec)
+
+    def on_watch_app_new_view(self, message: NewView) -> None:
+        self.view = message.view
+        self._main.show_view(message.view)
+        for screen in self.screen_stack:
+            if isinstance(screen, DetailScreen):
+                screen.show_view(message.view)
+
+    def on_watch_app_reader_failed(self, message: ReaderFailed) -> None:
+        raise message.error
+
+    def on_resize(self, event: events.Resize) -> None:
+        small = isinstance(self.screen, SmallScreen)
+        if is_too_small(event.size.width, event.size.height):
+            if not small:
+                self.push_screen(SmallScreen())
+        elif small:
+            self.pop_screen()
+
+    def on_main_screen_detail_asked(self) -> None:
+        self.push_screen(
+            DetailScreen(
+                self._clock.wall_ns,
+                self._main.action_pause,
+                lambda: self._main.change(pinned=False),
+            )
+        )
+
+    def action_help(self) -> None:
+        """Shows the help."""
+        self.push_screen(HelpScreen())
+
+    async def action_quit(self) -> None:
+        """Leaves."""
+        self.exit(0)
+
+    def action_theme(self) -> None:
+        """Takes the next of the looks; without colours there is one only."""
+        if not self.no_color:
+            at = _LOOKS.index(self.theme) if self.theme in _LOOKS else -1
+            self.theme = _LOOKS[(at + 1) % len(_LOOKS)]
+            self.refresh(layout=True)
