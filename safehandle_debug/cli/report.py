@@ -52,7 +52,7 @@ def report(
     output: str | None,
     no_color: bool,
 ) -> None:
-    """Says what is wrong with the handles of a program, running or ended.
+    """Says what is wrong with the handles of a program.
 
     Handles that a running process holds are listed by `safehandle list`;
     they are leaks only with --now.
