@@ -1,9 +1,51 @@
-"""The rules: from histories to findings."""
+"""The rules: from histories to findings.
+
+A rule looks at one handle's history and nothing else, so that the report on a
+process, the text of a failing test and a view of one handle agree.  Silent by
+design: borrowed handles (somebody else's to close), handles that came over a
+fork (the parent's), handles that a module's import acquired and that live as
+long as the process, a second close(), whatever a running or killed process
+still holds.
+"""
 
 from __future__ import annotations
 
-from safehandle_debug.findings.model import Finding
-from safehandle_debug.ledger import History, Ledger
+import errno
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from safehandle_debug.findings.fingerprint import Place, fingerprint, lines, places
+from safehandle_debug.findings.model import Finding, FindingKind
+from safehandle_debug.findings.wording import named, place, plural
+from safehandle_debug.ledger import Event, Frame, History, Ledger, site_of
+from safehandle_debug.ledger.references import references
+from safehandle_debug.recording.format import Flag
+
+_ORDER: dict[FindingKind, int] = {
+    "double-owner": 0,
+    "double-release": 1,
+    "release-failed": 2,
+    "unbalanced": 3,
+    "leak": 4,
+    "abandoned": 5,
+}
+_MOST_SERIALS = 16  # of handles alike
+
+_Identity = tuple[str, str, tuple[Place, ...]]  # kind, owner, places
+_GroupKey = tuple[_Identity, tuple[tuple[int, ...], ...]]  # and their lines
+
+
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    """What a rule says of one handle."""
+
+    kind: FindingKind
+    message: str
+    culprit: tuple[Frame, ...]
+    about: str  # "ending" or "events", as in ledger.Suspicion
+    event: Event | None = None  # the wrong act itself, where there was one
+    victim_serial: int | None = None
 
 
 def findings_of(history: History, *, over: bool, cwd: str = "") -> list[Finding]:
@@ -15,7 +57,13 @@ def findings_of(history: History, *, over: bool, cwd: str = "") -> list[Finding]
             process, a test), so that an open handle is a leak.
         cwd: shown paths are relative to it.
     """
-    raise NotImplementedError
+    return _grouped(
+        [
+            (_finding(each, history, cwd), (history.serial,))
+            for each in _judged(history, over, cwd)
+        ],
+        cwd,
+    )
 
 
 def find(ledger: Ledger, *, now: bool = False) -> list[Finding]:
@@ -23,4 +71,170 @@ def find(ledger: Ledger, *, now: bool = False) -> list[Finding]:
 
     `now` judges a running process as if it ended now: open handles are leaks.
     """
-    raise NotImplementedError
+    found: list[tuple[Finding, Sequence[int]]] = []
+    over = now or ledger.saw_exit
+    for suspicion in ledger.suspicions(now=now):
+        for verdict in _judged(suspicion.example, over, ledger.cwd):
+            if verdict.about != suspicion.about:
+                continue
+            victim = None
+            if verdict.victim_serial is not None:
+                victim = ledger.history(verdict.victim_serial)
+            finding = _finding(verdict, suspicion.example, ledger.cwd)
+            finding = replace(finding, victim=victim, count=suspicion.count)
+            found.append((finding, suspicion.serials))
+    return _grouped(found, ledger.cwd)
+
+
+# --- the rules ---
+
+
+def _judged(history: History, over: bool, cwd: str) -> list[_Verdict]:
+    if history.inherited:
+        return []
+    verdicts = [
+        verdict
+        for event in history.events
+        if (verdict := _judged_event(history, event, cwd)) is not None
+    ]
+    if not history.borrowed:
+        ending = _judged_ending(history, over, cwd)
+        if ending is not None:
+            verdicts.append(ending)
+    return verdicts
+
+
+def _judged_event(history: History, event: Event, cwd: str) -> _Verdict | None:
+    at = place(site_of(event.stack), cwd)
+    who = named(history)
+    if event.kind == "double-release":
+        message = f"{who} was released at {at} after its last reference was gone"
+        return _Verdict("double-release", message, event.stack, "events", event)
+    if event.kind == "release-failed":
+        why = f": {reason}" if (reason := _reason(event)) else ""
+        message = f"{who} could not be given back at {at}{why}"
+        return _Verdict("release-failed", message, event.stack, "events", event)
+    if event.kind == "double-owner":
+        message = f"{who} got a second owner at {at}: handle #{event.value} owns it already"
+        return _Verdict("double-owner", message, event.stack, "events", event, event.value)
+    if event.kind == "set-value" and not history.borrowed and not event.flags & Flag.BORROWED:
+        was = f"{history.owner} {history.space} {event.value}"
+        message = f"{was} was overwritten at {at} and can never be closed"
+        return _Verdict("leak", message, event.stack, "events", event)
+    return None
+
+
+def _judged_ending(history: History, over: bool, cwd: str) -> _Verdict | None:
+    is_open = history.ending in (None, "lost")
+    if is_open and not over:
+        return None
+    close = next((event for event in reversed(history.events) if event.kind == "close"), None)
+    flags = close.flags if close is not None else 0
+    by_finalizer = history.ending in ("dropped", "collected")
+    if not is_open and history.ending != "swept" and not by_finalizer:
+        return None
+    if _was_disposed(history) and not (by_finalizer and _is_balanced(history)):
+        return _unbalanced(history, cwd)
+    who = named(history)
+    opened = f"{who} opened at {place(history.site, cwd)}"
+    if by_finalizer and not flags & Flag.FINALIZING:
+        how = "its owner was dropped" if history.ending == "dropped" else "the collector found it"
+        message = f"{opened} was never closed: a finalizer did it when {how}"
+        return _Verdict("abandoned", message, history.opened, "ending")
+    if history.importing:
+        return None
+    return _Verdict("leak", f"{opened} was never closed", history.opened, "ending")
+
+
+def _unbalanced(history: History, cwd: str) -> _Verdict:
+    forgotten = [each.add_ref for each in references(history.events) if each.release is None]
+    who = named(history)
+    if not forgotten:
+        dispose = next(event for event in history.events if event.kind == "dispose")
+        at = place(site_of(dispose.stack), cwd)
+        message = f"{who} stayed open after it was closed at {at}: references were never released"
+        return _Verdict("unbalanced", message, dispose.stack, "ending", dispose)
+    at = place(site_of(forgotten[0].stack), cwd)
+    message = f"{who} stayed open after it was closed: the add-ref at {at} was never released"
+    if len(forgotten) > 1:
+        message += f", nor {plural(len(forgotten) - 1, 'other')}"
+    return _Verdict("unbalanced", message, forgotten[0].stack, "ending", forgotten[0])
+
+
+def _was_disposed(history: History) -> bool:
+    """True when somebody asked to close it while references were out.
+
+    The exit sweep asks for every handle: that is nobody."""
+    return any(event.kind == "dispose" and event.ending != "swept" for event in history.events)
+
+
+def _is_balanced(history: History) -> bool:
+    return all(each.release is not None for each in references(history.events))
+
+
+def _reason(event: Event) -> str:
+    if event.detail:
+        return event.detail
+    if event.value > 0 and event.value in errno.errorcode:
+        return f"{os.strerror(event.value)} ({errno.errorcode[event.value]})"
+    return ""
+
+
+# --- alike ones ---
+
+
+def _finding(verdict: _Verdict, history: History, cwd: str) -> Finding:
+    actor = verdict.event or (history.events[0] if history.events else None)
+    return Finding(
+        kind=verdict.kind,
+        severity="warning" if verdict.kind == "abandoned" else "error",
+        fingerprint="",
+        count=1,
+        pid=history.pid,
+        thread=actor.thread if actor else history.thread,
+        task=actor.task if actor else history.task,
+        test=(actor.test if actor else None) or history.test,
+        message=verdict.message,
+        handle=history,
+        culprit=verdict.culprit,
+        events=tuple(history.events),
+        cwd=cwd,
+    )
+
+
+def _grouped(found: Iterable[tuple[Finding, Sequence[int]]], cwd: str) -> list[Finding]:
+    """Merges findings alike, and gives each its fingerprint."""
+    groups: dict[_GroupKey, tuple[Finding, list[int]]] = {}
+    for finding, serials in found:
+        stacks = (finding.handle.opened, finding.culprit)
+        key = (_identity(finding, cwd), tuple(lines(stack) for stack in stacks))
+        known = groups.get(key)
+        if known is None:
+            groups[key] = (finding, list(serials))
+        else:
+            first, known_serials = known
+            groups[key] = (replace(first, count=first.count + finding.count), known_serials)
+            known_serials += (each for each in serials if each not in known_serials)
+    ordinals: dict[_Identity, int] = {}
+    result = []
+    for identity, numbers in sorted(groups, key=lambda key: key[1]):
+        finding, known_serials = groups[identity, numbers]
+        ordinal = ordinals.get(identity, 0)
+        ordinals[identity] = ordinal + 1
+        result.append(
+            replace(
+                finding,
+                fingerprint=fingerprint(*identity, ordinal),
+                serials=tuple(known_serials[:_MOST_SERIALS]),
+            )
+        )
+    result.sort(key=lambda each: (_ORDER[each.kind], -each.count, each.handle.serial))
+    return result
+
+
+def _identity(finding: Finding, cwd: str) -> _Identity:
+    handle = finding.handle
+    where = places(handle.opened, cwd)
+    if finding.culprit != handle.opened:
+        where += places(finding.culprit, cwd)
+    return finding.kind, handle.owner, where

@@ -1,0 +1,45 @@
+"""The phrases that reports share: how a handle and a place are named."""
+
+from __future__ import annotations
+
+import os
+
+from safehandle_debug.ledger import Frame, History
+
+NOWHERE = "an unknown place"
+
+
+def short_path(file: str, cwd: str) -> str:
+    """`file` relative to `cwd` when it is below it, else as it is."""
+    if cwd and file.startswith(cwd.rstrip(os.sep) + os.sep):
+        return file[len(cwd.rstrip(os.sep)) + 1 :]
+    return file
+
+
+def place(frame: Frame | None, cwd: str) -> str:
+    """`app/store.py:17 in open_index`."""
+    if frame is None:
+        return NOWHERE
+    return f"{short_path(frame.file, cwd)}:{frame.line} in {frame.function}"
+
+
+def named(history: History) -> str:
+    """`SafeFileHandle fd 7 '/etc/group'`."""
+    detail = f" {history.detail!r}" if history.detail else ""
+    return f"{history.owner} {history.space} {history.value}{detail}"
+
+
+def numbered(history: History) -> str:
+    """`SafeFileHandle #12, fd 7 '/etc/group'`."""
+    detail = f" {history.detail!r}" if history.detail else ""
+    return f"{history.owner} #{history.serial}, {history.space} {history.value}{detail}"
+
+
+def times(count: int) -> str:
+    """` (3 times)`, or nothing for once."""
+    return f" ({count:,} times)" if count > 1 else ""
+
+
+def plural(count: int, one: str, many: str | None = None) -> str:
+    """`1 handle`, `2 handles`."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
