@@ -14,10 +14,10 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 CORE := $(wildcard safehandle_debug/_core/*.c safehandle_debug/_core/*.h)
 CHECKED := benchmarks samples
 PYTEST ?= -n 2
-SANITIZED ?= tests/core
+SANITIZED ?= tests/core tests/conformance tests/finalization
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -O1 -g
 
-.PHONY: help demo test lint check-types check-core unit sanitize benchmark format screenshot clean
+.PHONY: help demo test lint check-types check-core unit sanitize benchmark format expected screenshot clean
 
 help: ## Lists what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1 /p' Makefile | while read -r name text; do \
@@ -59,16 +59,20 @@ check-core: $(VENV)/installed ## The C core against its stub
 unit: $(VENV)/installed ## The tests alone; PYTEST="-k name" chooses
 	$(BIN)/python -m pytest $(PYTEST)
 
-# The core built with the sanitizers goes to a folder of its own; -P and
-# PYTHONSAFEPATH keep the checkout's own build out of the way.
+# The core built with the sanitizers has an environment of its own; what else
+# the tests need it takes from the first one.
+SANITIZED_VENV := build/sanitize/venv
 sanitize: $(VENV)/installed ## The core's tests under AddressSanitizer and UBSan
-	@CFLAGS="$(SANITIZE)" LDFLAGS="$(SANITIZE)" $(BIN)/python setup.py --quiet \
-		build --build-base build/sanitize --build-lib build/sanitize/lib
-	PYTHONPATH=build/sanitize/lib PYTHONSAFEPATH=1 PYTHONMALLOC=malloc \
-	LD_PRELOAD="$$(gcc -print-file-name=libasan.so)" \
+	@$(BIN)/python -m venv --without-pip --clear $(SANITIZED_VENV)
+	@site=$$($(SANITIZED_VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))'); \
+	$(BIN)/python -c 'import os, sysconfig; print(os.path.abspath(sysconfig.get_path("purelib")))' \
+		> "$$site/dependencies.pth"; \
+	CFLAGS="$(SANITIZE)" LDFLAGS="$(SANITIZE)" $(BIN)/python setup.py --quiet \
+		build --force --build-base build/sanitize --build-lib "$$site"
+	LD_PRELOAD="$$(gcc -print-file-name=libasan.so)" PYTHONMALLOC=malloc SAFEHANDLE_SANITIZED=1 \
 	ASAN_OPTIONS=detect_leaks=0:handle_segv=0:handle_abort=0:allocator_may_return_null=1 \
 	UBSAN_OPTIONS=print_stacktrace=1 \
-	SAFEHANDLE_SANITIZED=1 $(BIN)/python -P -m pytest -p no:cacheprovider $(SANITIZED)
+	$(SANITIZED_VENV)/bin/python -P -m pytest -p no:cacheprovider $(SANITIZED)
 
 benchmark: $(VENV)/installed ## Measures the costs beside the alternatives
 	@$(BIN)/python benchmarks/core.py
@@ -77,6 +81,9 @@ format: $(VENV)/installed ## Formats Python and C
 	$(BIN)/ruff check --fix --exit-zero .
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(CORE)
+
+expected: $(VENV)/installed ## Writes the samples' expected reports anew
+	SAFEHANDLE_UPDATE_EXPECTED=1 $(BIN)/python -m pytest -q tests/samples/test_samples.py
 
 screenshot: $(VENV)/installed ## Draws the README's picture anew
 	$(BIN)/python docs/screenshot.py

@@ -1,0 +1,117 @@
+"""Who loads what, seen in processes of their own.
+
+The rules of who may import whom are import-linter's (pyproject.toml); these
+tests look at what is really loaded.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import sys
+from collections.abc import Iterable
+
+import pytest
+from support_house import modules, run
+
+LOADED = """
+import sys
+before = set(sys.modules)
+{}
+loaded = sorted(set(sys.modules) - before)
+import json
+print(json.dumps(loaded))
+"""
+
+# Floors 0 to 3 and what stands beside them; the views may need more.
+LIBRARY = [
+    name
+    for name in modules()
+    if name.startswith("safehandle_debug")
+    and not name.startswith(("safehandle_debug.cli", "safehandle_debug.__main__"))
+]
+
+
+def loaded_by(statement: str, folder: pathlib.Path) -> list[str]:
+    """The modules that a statement loads in a fresh process."""
+    result = run([sys.executable, "-c", LOADED.format(statement)], cwd=folder)
+    assert result.returncode == 0, result.stderr
+    names: list[str] = json.loads(result.stdout)
+    return names
+
+
+def foreign(names: Iterable[str]) -> set[str]:
+    """Top-level modules that are neither ours nor the standard library's."""
+    tops = {name.partition(".")[0] for name in names}
+    return tops - set(sys.stdlib_module_names) - {"safehandle_debug"}
+
+
+def test_the_library_loads_only_the_standard_library(tmp_path: pathlib.Path) -> None:
+    assert foreign(loaded_by("import safehandle_debug", tmp_path)) == set()
+
+
+def test_the_library_loads_no_floor_above_the_core(tmp_path: pathlib.Path) -> None:
+    """A program that only uses handles pays neither for readers nor for views."""
+    ours = [
+        name
+        for name in loaded_by("import safehandle_debug", tmp_path)
+        if name.startswith("safehandle_debug.")
+    ]
+    floors = ("recording", "ledger", "findings", "cli", "activate")
+    assert [name for name in ours if name.split(".")[1] in floors] == []
+
+
+def test_all_of_the_library_needs_only_the_standard_library(tmp_path: pathlib.Path) -> None:
+    assert foreign(loaded_by(f"import {', '.join(LIBRARY)}", tmp_path)) == set()
+
+
+def test_the_screen_is_loaded_when_it_is_asked_for(tmp_path: pathlib.Path) -> None:
+    """Otherwise `safehandle report` would wait for textual."""
+    names = loaded_by("import safehandle_debug.cli", tmp_path)
+    assert [name for name in names if name.startswith(("textual", "safehandle_tui"))] == []
+
+
+def test_an_unwatched_program_loads_nothing_of_ours(tmp_path: pathlib.Path) -> None:
+    """The start-up hook only looks at the environment variable."""
+    result = run([sys.executable, "-c", "import sys; print(*sys.modules)"], cwd=tmp_path)
+    assert [name for name in result.stdout.split() if name.startswith("safehandle_debug")] == []
+
+
+def test_a_watched_program_loads_nothing_of_the_views(tmp_path: pathlib.Path) -> None:
+    result = run(
+        [sys.executable, "-c", "import sys; print(*sys.modules)"],
+        cwd=tmp_path,
+        env={"SAFEHANDLE_DEBUG": "full", "SAFEHANDLE_DEBUG_DIR": str(tmp_path / "sessions")},
+    )
+    assert "safehandle_debug._native" in result.stdout.split()
+    assert foreign(result.stdout.split()) <= foreign(sys.modules)
+    for name in ("ledger", "findings", "cli", "recording"):
+        assert f"safehandle_debug.{name}" not in result.stdout.split()
+
+
+PROBE = """
+import sys
+
+def test_nothing_of_ours_is_here():
+    names = [name for name in sys.modules if name.startswith(("safehandle_", "pytest_safehandle"))]
+    assert sorted(names) == ["pytest_safehandle", "pytest_safehandle.plugin"]
+"""
+
+
+@pytest.mark.parametrize("options", [[], ["--no-handles"]])
+def test_pytest_loads_nothing_of_ours_until_asked(
+    tmp_path: pathlib.Path, options: list[str]
+) -> None:
+    (tmp_path / "test_probe.py").write_text(PROBE)
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    result = run([sys.executable, "-m", "pytest", "-q", *options], cwd=tmp_path)
+    assert result.returncode == 0, result.stdout
+
+
+def test_pytest_loads_the_library_when_asked(tmp_path: pathlib.Path) -> None:
+    """The probe above can fail."""
+    (tmp_path / "test_probe.py").write_text(PROBE)
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    result = run([sys.executable, "-m", "pytest", "-q", "--handles"], cwd=tmp_path)
+    assert result.returncode == 1, result.stdout
+    assert "safehandle_debug._native" in result.stdout

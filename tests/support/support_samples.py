@@ -1,0 +1,95 @@
+"""Runs a sample as its reader would: watched, then reported on."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from support_house import ROOT, run
+
+__all__ = [
+    "SAMPLES",
+    "Outcome",
+    "as_json",
+    "findings",
+    "line_of",
+    "normalised",
+    "report",
+    "watched",
+]
+
+SAMPLES = ROOT / "samples"
+
+# What differs from run to run, and what the expected reports say in its place.
+_VOLATILE = [
+    (re.compile(r"/tmp/(?:tmp|gateway-)\w+"), "/tmp/FOLDER"),
+    (re.compile(r"\b(pid|process) \d+"), r"\1 PID"),
+    (re.compile(r"\bfd \d+"), "fd N"),
+    (re.compile(r"\b\d+(?:\.\d+)? ?(?:ns|µs|us|ms|s|min|h)\b"), "TIME"),
+    (re.compile(r"\b\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:\.\d+)?Z?"), "MOMENT"),
+    (re.compile(r"\b\d\d:\d\d:\d\d(?:\.\d+)?\b"), "MOMENT"),
+    (re.compile(r"\b[0-9a-f]{16}\b"), "FINGERPRINT"),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A watched program that ended, and where its recordings are."""
+
+    output: str
+    code: int
+    sessions: pathlib.Path
+
+
+def watched(script: str, arguments: Sequence[str], folder: pathlib.Path) -> Outcome:
+    """Runs `samples/SCRIPT` from the root of the checkout under SAFEHANDLE_DEBUG=full."""
+    sessions = folder / "sessions"
+    sessions.mkdir(mode=0o700)
+    result = run(
+        [sys.executable, f"samples/{script}", *arguments],
+        cwd=ROOT,
+        env={"SAFEHANDLE_DEBUG": "full", "SAFEHANDLE_DEBUG_DIR": str(sessions)},
+    )
+    assert result.stderr == "", result.stderr
+    return Outcome(result.stdout, result.returncode, sessions)
+
+
+def report(outcome: Outcome, *options: str) -> subprocess.CompletedProcess[str]:
+    """`safehandle report` on the newest session, which is the sample's."""
+    result = run(
+        [sys.executable, "-m", "safehandle_debug", "report", *options],
+        cwd=ROOT,
+        env={"SAFEHANDLE_DEBUG_DIR": str(outcome.sessions)},
+    )
+    assert result.returncode in (0, 1), result.stderr
+    assert result.stderr == "", result.stderr
+    return result
+
+
+def findings(outcome: Outcome) -> list[dict[str, Any]]:
+    """The findings of `safehandle report --format json`."""
+    found: list[dict[str, Any]] = json.loads(report(outcome, "--format", "json").stdout)[
+        "findings"
+    ]
+    return found
+
+
+def normalised(text: str) -> str:
+    """The text with what differs from run to run replaced, and no trailing blanks."""
+    for pattern, replacement in _VOLATILE:
+        text = pattern.sub(replacement, text)
+    return "\n".join(line.rstrip() for line in text.strip().splitlines()) + "\n"
+
+
+def line_of(script: str, code: str) -> int:
+    """The number of the one line of a sample that is `code`."""
+    lines = (SAMPLES / script).read_text().splitlines()
+    numbers = [number for number, line in enumerate(lines, 1) if line.strip() == code]
+    assert len(numbers) == 1, f"{code!r} stands {len(numbers)} times in {script}"
+    return numbers[0]
