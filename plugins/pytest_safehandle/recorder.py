@@ -32,7 +32,15 @@ from safehandle_debug.ledger import Event, History, Ledger
 from safehandle_debug.recording import open_recording
 from safehandle_debug.recording.format import Ending, EventKind
 
-PROBLEMS = frozenset({EventKind.DOUBLE_RELEASE, EventKind.RELEASE_FAILED, EventKind.DOUBLE_OWNER})
+PROBLEMS = frozenset(
+    {
+        EventKind.DISPOSE,  # by a finalizer, with references out
+        EventKind.DOUBLE_OWNER,
+        EventKind.DOUBLE_RELEASE,
+        EventKind.RELEASE_FAILED,
+        EventKind.SET_VALUE,
+    }
+)
 
 
 class Recorder:
@@ -170,14 +178,13 @@ class Recorder:
         serials: dict[int, None] = {}
         for raw in ledger.recording.events(after=since):
             self._read_to = max(self._read_to, raw.seq)
-            if raw.kind in PROBLEMS or raw.kind == EventKind.DISPOSE:
+            if raw.kind in PROBLEMS:
                 serials[raw.serial] = None
         found = [
             finding
             for history in self.histories(serials)
             for finding in findings_of(history, over=False, cwd=os.getcwd())
-            if finding.kind not in ("leak", "abandoned")
-            and any(event.seq > since for event in finding.events)
+            if finding.kind != "abandoned" and any(event.seq > since for event in finding.events)
         ]
         return sorted(found, key=lambda finding: finding.events[-1].seq)
 

@@ -116,6 +116,8 @@ class Writer:
             return f"{name} owned twice: {value}{where}"
         if finding.kind == "unbalanced":
             return f"{name} unbalanced: {value}, an add-ref was never released{where}"
+        if finding.kind == "leak":
+            return f"{name} leaked: {value}, another value was set over it{where}"
         return f"{name} {_DONE[finding.kind]}: {value}{where}"
 
     def abandoned(self, handles: Sequence[History]) -> str:

@@ -1,0 +1,253 @@
+"""A test that leaves a handle open is an error at its teardown; nobody else is."""
+
+from __future__ import annotations
+
+HEAD = """
+    import pytest
+    from safehandle_debug import SafeFileHandle
+
+    kept = []
+
+    def opened():
+        return SafeFileHandle.open("/dev/null")
+"""
+
+
+def test_leak_is_an_error_at_teardown_of_that_test_only(suite):
+    """The call passed; the next test is clean although the handle is still open."""
+    result = suite.check(
+        HEAD
+        + """
+    def test_leaks():
+        kept.append(opened())
+
+    def test_is_clean():
+        opened().close()
+    """
+    )
+    result.assert_outcomes(passed=2, errors=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*ERROR at teardown of test_leaks*",
+            "1 handle leaked: SafeFileHandle fd * '/dev/null' (test_it.py:8)",
+            "",
+            "SafeFileHandle #*, fd * '/dev/null', refcount 1, open for *.* s",
+            "  opened         test_it.py:11: in test_leaks",
+            "                 test_it.py:8: in opened",
+            "  still held     test_it.kept",
+            "",
+            'Close it, or allow the site: @pytest.mark.handles(allow="test_it.py:opened")',
+            "*= handles =*",
+            "1 leaked",
+            "1 leak   test_it.py:8: in opened   test_it.py::test_leaks",
+            "*short test summary*",
+            "ERROR test_it.py::test_leaks - Failed: 1 handle leaked: SafeFileHandle fd *",
+        ]
+    )
+    result.stdout.no_fnmatch_line("*INTERNALERROR*")
+
+
+def test_several_leaks_are_one_message(suite):
+    """The first is told whole, the others are listed."""
+    result = suite.check(
+        HEAD
+        + """
+    def test_leaks():
+        kept.extend(opened() for _ in range(30))
+    """
+    )
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(
+        [
+            "30 handles leaked: SafeFileHandle fd * '/dev/null' (test_it.py:8) and 29 more",
+            "SafeFileHandle #*, refcount 1, open for *",
+            "SafeFileHandle #*, fd * '/dev/null', opened at test_it.py:8: in opened",
+            "... and 9 more",
+            "30 leaked",
+            "30 leaks   test_it.py:8: in opened   test_it.py::test_leaks",
+        ]
+    )
+
+
+def test_equal_leaks_of_many_tests_are_one_group(suite):
+    """The summary groups by site; each parameter has its own verdict."""
+    result = suite.check(
+        HEAD
+        + """
+    @pytest.mark.parametrize("leaks", [True, False, True, True])
+    def test_parameter(leaks):
+        handle = opened()
+        if leaks:
+            kept.append(handle)
+        else:
+            handle.close()
+    """
+    )
+    result.assert_outcomes(passed=4, errors=3)
+    result.stdout.fnmatch_lines(
+        [
+            "*= handles =*",
+            "3 leaked",
+            "3 leaks   test_it.py:8: in opened   test_it.py::test_parameter?True* and 2 more",
+        ]
+    )
+
+
+def test_instance_of_a_plain_class_keeps_its_handle(suite):
+    """The item keeps the instance: said so, and told which."""
+    result = suite.check(
+        HEAD
+        + """
+    class TestKeeper:
+        def test_keeps(self):
+            self.handle = opened()
+
+        def test_closes(self):
+            self.handle = opened()
+            self.handle.close()
+    """
+    )
+    result.assert_outcomes(passed=2, errors=1)
+    result.stdout.fnmatch_lines(["  still held     self of TestKeeper"])
+
+
+def test_leak_in_a_thread_is_the_tests(suite):
+    """A thread that the test starts works for the test."""
+    result = suite.check(
+        HEAD
+        + """
+    import threading
+
+    def test_thread():
+        thread = threading.Thread(target=lambda: kept.append(opened()), name="helper")
+        thread.start()
+        thread.join()
+    """
+    )
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(["1 handle leaked: *", "  thread         helper"])
+
+
+def test_skipped_test_is_judged(suite):
+    """A skip is not a failure: what it opened before is leaked."""
+    result = suite.check(
+        HEAD
+        + """
+    def test_skips():
+        kept.append(opened())
+        pytest.skip("later")
+
+    def test_skips_clean():
+        handle = opened()
+        pytest.skip("later")
+    """
+    )
+    result.assert_outcomes(skipped=2, errors=1)
+
+
+def test_failed_test_has_no_verdict_but_a_section(suite):
+    """Its traceback holds the handle; later tests are not blamed either."""
+    result = suite.check(
+        HEAD
+        + """
+    def test_fails():
+        handle = opened()
+        assert handle.is_closed
+
+    def test_is_clean():
+        opened().close()
+    """
+    )
+    result.assert_outcomes(failed=1, passed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*- Handles still open -*",
+            "SafeFileHandle #*, fd * '/dev/null', opened at test_it.py:8: in opened",
+        ]
+    )
+    result.stdout.no_fnmatch_line("*leaked*")
+
+
+def test_failed_setup_and_failed_teardown_have_no_verdict(suite):
+    """An exception of the test's own wins; ours is a section."""
+    result = suite.check(
+        HEAD
+        + """
+    @pytest.fixture
+    def broken():
+        kept.append(opened())
+        raise RuntimeError("no fixture")
+
+    @pytest.fixture
+    def breaks():
+        yield
+        raise RuntimeError("no end")
+
+    def test_setup(broken):
+        pass
+
+    def test_teardown(breaks):
+        kept.append(opened())
+    """
+    )
+    result.assert_outcomes(passed=1, errors=2)
+    result.stdout.fnmatch_lines(
+        ["*ERROR at setup of test_setup*", "*RuntimeError: no fixture", "*- Handles still open -*"]
+    )
+    result.stdout.fnmatch_lines(
+        ["*ERROR at teardown of test_teardown*", "*RuntimeError: no end", "*Handles still open -*"]
+    )
+    result.stdout.no_fnmatch_line("*leaked*")
+
+
+def test_expected_failure_is_no_way_to_accept_a_leak(suite):
+    """An xfail test that leaks and passes is an XPASS; one that fails has no verdict."""
+    result = suite.check(
+        HEAD
+        + """
+    @pytest.mark.xfail
+    def test_passes():
+        kept.append(opened())
+
+    @pytest.mark.xfail(strict=True)
+    def test_fails():
+        handle = opened()
+        assert handle.is_closed
+    """
+    )
+    result.assert_outcomes(xpassed=1, xfailed=2)
+
+
+def test_stops_at_the_first_leak(suite):
+    """A leak counts for -x and --maxfail as any error does."""
+    result = suite.check(
+        HEAD
+        + """
+    def test_leaks():
+        kept.append(opened())
+
+    def test_never_runs():
+        pass
+    """,
+        "-x",
+    )
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(["*stopping after 1 failures*"])
+
+
+def test_handle_that_a_hook_opens_between_tests_is_nobodys(suite):
+    """What no test opened is in no test's verdict."""
+    suite.pytester.makeconftest(
+        """
+        from safehandle_debug import SafeFileHandle
+
+        kept = [SafeFileHandle.open("/dev/null")]
+
+        def pytest_collection_modifyitems():
+            kept.append(SafeFileHandle.open("/dev/null"))
+
+        def pytest_runtest_logfinish():
+            kept.append(SafeFileHandle.open("/dev/null"))
+        """
+    )
+    suite.check("def test_one(): pass\ndef test_two(): pass").assert_outcomes(passed=2)
