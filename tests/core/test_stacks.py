@@ -18,6 +18,7 @@ from support_programs import Run, recorded
 
 from safehandle_debug import SafeFileHandle, _native
 from safehandle_debug.recording import open_recording
+from safehandle_debug.recording.format import EventKind
 
 # (file, line, qualified name), innermost first
 Plain = tuple[str, int, str]
@@ -235,7 +236,7 @@ def stacks_told(path: Path) -> dict[int, list[Plain]]:
                 (frame.file, frame.line, frame.function) for frame in recording.stack(event.stack)
             ]
             for event in recording.events()
-            if event.kind == 1
+            if event.kind == EventKind.ACQUIRE
         }
 
 
@@ -342,19 +343,18 @@ def test_a_stack_of_5000_frames(run: Callable[..., Run]) -> None:
 def test_code_that_comes_and_goes(tmp_path: Path, fast_switching: None) -> None:
     """Four threads make, run and drop code objects: addresses are used again, and
     no stack names a function that was there before."""
-    expected: dict[int, list[Plain]] = {}
+    expected: dict[str, list[Plain]] = {}
     addresses: set[int] = set()
     made = 1500
 
     def work(number: int) -> None:
         for step in range(made):
             name = f"made_{number}_{step}"
-            source = "\n" * (step % 50) + f"def {name}(rest):\n    return rest()\n"
+            source = "\n" * (step % 50) + f"def {name}(look):\n    return look({name!r})\n"
             namespace: dict[str, Any] = {}
             exec(compile(source, f"<{name}>", "exec"), namespace)
             addresses.add(id(namespace[name].__code__))
-            found = namespace[name](acquire_here)
-            expected[found[0]] = found[1]
+            expected[name] = namespace[name](named)
             if step % 100 == 0:
                 gc.collect()
 
@@ -369,23 +369,24 @@ def test_code_that_comes_and_goes(tmp_path: Path, fast_switching: None) -> None:
     finally:
         _native.stop_recording()
     assert len(addresses) < 4 * made / 2, "no address was used twice: the test shows nothing"
-    told = stacks_told(path)
-    assert len(expected) == 4 * made
-    for number, seen in expected.items():
-        assert told[number] == seen
+    with open_recording(path) as recording:
+        told = {
+            recording.string(event.detail): [
+                (frame.file, frame.line, frame.function) for frame in recording.stack(event.stack)
+            ]
+            for event in recording.events()
+            if event.kind == EventKind.ACQUIRE
+        }
+    assert len(expected) == len(told) == 4 * made
+    wrong = [name for name, seen in expected.items() if told[name] != seen]
+    assert wrong == []
 
 
-def acquire_here() -> tuple[int, list[Plain]]:
-    """Like acquire(), where other threads acquire as well."""
-    handle, seen = SafeFileHandle.memfd("here"), frames_of(sys._getframe())
+def named(name: str) -> list[Plain]:
+    """Acquires a handle that can be told from those of other threads by its name."""
+    handle, seen = SafeFileHandle.memfd(name), frames_of(sys._getframe())
     handle.close()
-    return _serial_of(handle), seen
-
-
-def _serial_of(handle: SafeFileHandle) -> int:
-    history = handle.provenance()
-    assert history is not None
-    return int(history.serial)
+    return seen
 
 
 def test_capture_by_hand(tmp_path: Path) -> None:
