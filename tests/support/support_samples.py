@@ -72,11 +72,15 @@ def report(outcome: Outcome, *options: str) -> subprocess.CompletedProcess[str]:
     return result
 
 
+def as_json(outcome: Outcome) -> dict[str, Any]:
+    """All that `safehandle report --format json` says."""
+    told: dict[str, Any] = json.loads(report(outcome, "--format", "json").stdout)
+    return told
+
+
 def findings(outcome: Outcome) -> list[dict[str, Any]]:
     """The findings of `safehandle report --format json`."""
-    found: list[dict[str, Any]] = json.loads(report(outcome, "--format", "json").stdout)[
-        "findings"
-    ]
+    found: list[dict[str, Any]] = as_json(outcome)["findings"]
     return found
 
 
