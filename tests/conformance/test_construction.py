@@ -185,9 +185,8 @@ def test_a_constructor_that_fails_before_the_base_releases_nothing(
         lambda handle: handle.hold(),
         lambda handle: handle.detach(),
         lambda handle: handle.set_handle(7),
-        lambda handle: handle.__enter__(),
     ],
-    ids=["add_ref", "release", "dispose", "close", "hold", "detach", "set_handle", "enter"],
+    ids=["add_ref", "release", "dispose", "close", "hold", "detach", "set_handle"],
 )
 @pytest.mark.parametrize("kind", [Probe, SafeFileHandle])
 def test_an_object_that_was_never_constructed_says_so(kind: type[SafeHandle], act: object) -> None:
@@ -229,23 +228,35 @@ def test_values_overwritten_by_set_handle_are_told(released: list[int], tmp_path
         handle.set_handle(9)
         handle.dispose()
     assert released == [9]
-    (history,) = told[0].owned_by("Probe")
-    lost = [event for event in history.events if event.kind == "set-value"]
+    # Another value is another handle: each has a history of its own.
+    histories = told[0].owned_by("Probe")
+    assert [history.value for history in histories] == [5, 7, 9]
+    lost = [
+        event for history in histories for event in history.events if event.kind == "set-value"
+    ]
     assert [event.value for event in lost] == [5, 7]
+    assert [history.ending for history in histories] == ["lost", "lost", "closed"]
     assert all(event.stack[0].function.endswith(_here()) for event in lost)
 
 
-def test_a_closed_handle_takes_a_value_and_stays_closed(released: list[int]) -> None:
-    """Case 16: value 77, still closed, the hook not run again."""
-    handle = Probe(released, 5)
-    handle.dispose()
-    handle.set_handle(77)
-    assert handle.handle == 77
-    assert handle.is_closed
-    handle.dispose()
-    del handle
-    gc.collect()
+def test_a_closed_handle_takes_a_value_and_stays_closed(
+    released: list[int], tmp_path: Path
+) -> None:
+    """Case 16: value 77, still closed, not released; the lost value is recorded."""
+    with recorded(tmp_path) as told:
+        handle = Probe(released, 5)
+        handle.dispose()
+        handle.set_handle(77)
+        assert handle.handle == 77
+        assert handle.is_closed
+        handle.dispose()
+        del handle
+        gc.collect()
     assert released == [5]
+    events = [event for history in told[0].handles for event in history.events]
+    (lost,) = [event for event in events if event.kind == "set-value"]
+    assert lost.value == 77
+    assert lost.detail == "set after the handle was closed"
 
 
 def _here() -> str:
