@@ -21,6 +21,10 @@ BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LANGUAGES = {"console", "python", "sh", "text"}
 MAKE_TARGET = re.compile(r"\bmake (?:\w+=\S+ )*([a-z-]+)")
 
+NAMED_PATH = re.compile(
+    r"`((?:safehandle_debug|tests|samples|docs|benchmarks|tui|plugins)/[^`*]*)`"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Command:
