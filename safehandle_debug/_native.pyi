@@ -7,14 +7,15 @@ end are the core's whole interface to the floors above it.
 import os
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, ClassVar, Final, Protocol, Self, SupportsIndex, final
+from typing import Any, ClassVar, Final, Self, SupportsIndex, final
+
+STATE_OFFSET: Final[int]  # of the 32-bit state word in a handle object
 
 class CriticalFinalizer:
     """Base of objects whose finalizer runs after all ordinary ones."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self: ...
     def finalize(self) -> None: ...
-    def __init_subclass__(cls, **kwargs: Any) -> None: ...
 
 @final
 class Hold:
@@ -32,6 +33,8 @@ class Hold:
 class _Handle(CriticalFinalizer):
     """What SafeHandle and CriticalHandle have in common."""
 
+    handle_kind: ClassVar[str]  # names the resource in reports: "file"
+    handle_space: ClassVar[str]  # handles of one space share numbers: "fd"
     handle: int
     @property
     def is_closed(self) -> bool: ...
@@ -134,12 +137,15 @@ def problem_count() -> int:
     releases, failed releases, double owners, finalized with references out."""
 
 def set_test(name: str | None, /) -> None:
-    """Marks events of the calling thread from now on with a test's name."""
+    """Marks this process's events from now on with a test's name."""
 
-def set_provenance_reader(reader: Callable[[int], Any] | None, /) -> None: ...
+def set_provenance_reader(reader: Callable[[Any, int], Any] | None, /) -> None: ...
 def sweep() -> int:
     """Releases all open handles that this process acquired; their ending is
     `swept`.  Returns how many."""
+
+def guard_exit() -> None:
+    """Prepares for the collections at interpreter end; called by atexit."""
 
 def stack_source() -> str:
     """How stacks are walked: "frames" (internal) or "public" (slower API)."""

@@ -20,7 +20,7 @@
  *            while it changes.  Never recycled: an open handle always keeps
  *            its acquire stack.
  *   STACKS   nodes of the stack tree.  A stack's id is its innermost node's
- *            file offset / 16; a parent always has a smaller id.
+ *            file offset / 16; a parent's depth is one less than its child's.
  *   DATA     records {DataHead, payload}, 8-aligned.  An id is the record's
  *            file offset / 8.
  *
@@ -104,7 +104,7 @@ enum shd_data_type {
     SHD_DATA_STRING = 1, /* UTF-8, no terminator */
     SHD_DATA_CODE = 2,   /* shd_code + line table */
     SHD_DATA_TYPE = 3,   /* shd_type */
-    SHD_DATA_THREAD = 4, /* shd_thread */
+    SHD_DATA_THREAD = 4, /* shd_thread_record */
 };
 
 typedef struct {
@@ -227,7 +227,7 @@ typedef struct {
     uint64_t ident;  /* threading.get_ident() */
     uint32_t native; /* gettid() */
     uint32_t name;   /* STRING id */
-} shd_thread;
+} shd_thread_record;
 
 #define SHD_EVENTS_A_BLOCK                                                    \
     ((SHD_BLOCK_SIZE - SHD_BLOCK_HEAD_SIZE) / sizeof(shd_event))

@@ -1,0 +1,96 @@
+"""Handles whose whole life is recorded.
+
+General layout:
+
+- `_native`     the C core: handle types, stacks, the recorder
+- `errors`      what the core raises
+- `children`    what a forked child needs from Python
+- `recording`   reads recordings, `ledger` replays them, `findings` judges;
+                none of these is imported here: a program that only uses
+                handles pays for nothing else
+- `activate`    switches recording on by SAFEHANDLE_DEBUG
+- `cli`         the command `safehandle`
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+from typing import TYPE_CHECKING
+
+from safehandle_debug import _native, children
+from safehandle_debug._native import (
+    CriticalFinalizer,
+    CriticalHandle,
+    CriticalHandleMinusOneIsInvalid,
+    CriticalHandleZeroOrMinusOneIsInvalid,
+    Hold,
+    SafeFileHandle,
+    SafeHandle,
+    SafeHandleMinusOneIsInvalid,
+    SafeHandleZeroOrMinusOneIsInvalid,
+    SafePipeHandle,
+)
+from safehandle_debug.errors import (
+    HandleClosedError,
+    HandleNotSupportedError,
+    HandleOverflowError,
+    HandleStateError,
+    NullHandleError,
+    RecordingError,
+    SafeHandleError,
+)
+
+if TYPE_CHECKING:
+    from safehandle_debug.ledger import History
+
+__all__ = [
+    "CriticalFinalizer",
+    "CriticalHandle",
+    "CriticalHandleMinusOneIsInvalid",
+    "CriticalHandleZeroOrMinusOneIsInvalid",
+    "HandleClosedError",
+    "HandleNotSupportedError",
+    "HandleOverflowError",
+    "HandleStateError",
+    "Hold",
+    "NullHandleError",
+    "RecordingError",
+    "SafeFileHandle",
+    "SafeHandle",
+    "SafeHandleError",
+    "SafeHandleMinusOneIsInvalid",
+    "SafeHandleZeroOrMinusOneIsInvalid",
+    "SafePipeHandle",
+]
+
+
+def _read_provenance(handle: SafeHandle | CriticalHandle, serial: int) -> History:
+    from safehandle_debug.ledger import History, provenance
+
+    history = provenance(serial) if serial else None
+    if history is not None:
+        return history
+    # Not recorded: what the object itself knows.
+    return History(
+        pid=os.getpid(),
+        serial=serial,
+        kind=handle.handle_kind,
+        owner=type(handle).__name__,
+        space=handle.handle_space,
+        value=handle.handle,
+        detail=None,
+        opened_at_ns=0,
+        opened=(),
+        thread="",
+        task=None,
+        test=None,
+        ending="closed" if handle.is_closed else None,
+    )
+
+
+_native.set_provenance_reader(_read_provenance)
+# Registered at import, so called after the program's own exit functions: what
+# it prepares must not be disturbed by what they do.
+atexit.register(_native.guard_exit)
+children.watch_forks()

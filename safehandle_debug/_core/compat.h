@@ -1,0 +1,126 @@
+/* Everything that differs between CPython versions.
+ *
+ * The one thing that no public API gives is a walk over the interpreter's own
+ * frames that allocates nothing.  `shd_frame_*` is that walk; where it is not
+ * known (SHD_HAVE_FRAMES 0) or fails its self-test at import, `unwind.c` takes
+ * the public, slower API instead. */
+#ifndef SHD_COMPAT_H
+#define SHD_COMPAT_H
+
+#define PY_SSIZE_T_CLEAN
+#ifndef Py_BUILD_CORE
+#define Py_BUILD_CORE 1
+#endif
+#include <Python.h>
+
+#if PY_VERSION_HEX < 0x030B0000
+#error "safehandle_debug needs CPython 3.11 or newer"
+#endif
+
+#if PY_VERSION_HEX < 0x030E0000 && !defined(Py_GIL_DISABLED)
+#define SHD_HAVE_FRAMES 1
+#include "internal/pycore_frame.h"
+#include "internal/pycore_interp.h"
+#else
+#define SHD_HAVE_FRAMES 0
+#endif
+
+#if SHD_HAVE_FRAMES
+
+typedef struct _PyInterpreterFrame shd_frame;
+
+static inline shd_frame *
+shd_frame_newest(PyThreadState *tstate)
+{
+#if PY_VERSION_HEX < 0x030D0000
+    return tstate->cframe->current_frame;
+#else
+    return tstate->current_frame;
+#endif
+}
+
+static inline shd_frame *
+shd_frame_caller(shd_frame *frame)
+{
+    return frame->previous;
+}
+
+/* True for a frame that runs Python code: not one that is still being set up,
+ * nor the interpreter's own entry frames. */
+static inline int
+shd_frame_is_complete(shd_frame *frame)
+{
+    return !_PyFrame_IsIncomplete(frame);
+}
+
+static inline PyCodeObject *
+shd_frame_code(shd_frame *frame)
+{
+#if PY_VERSION_HEX < 0x030D0000
+    return frame->f_code;
+#else
+    return _PyFrame_GetCode(frame);
+#endif
+}
+
+/* Byte offset of the running instruction, as `frame.f_lasti`. */
+static inline int
+shd_frame_lasti(shd_frame *frame)
+{
+    return (int)(_PyInterpreterFrame_LASTI(frame) * sizeof(_Py_CODEUNIT));
+}
+
+#endif /* SHD_HAVE_FRAMES */
+
+static inline int
+shd_is_finalizing(void)
+{
+#if PY_VERSION_HEX < 0x030D0000
+    return _Py_IsFinalizing();
+#else
+    return Py_IsFinalizing();
+#endif
+}
+
+/* Whether the cyclic collector is at work, also where its callbacks are not
+ * called (the passes at interpreter end).  0 where that cannot be seen. */
+static inline int
+shd_gc_is_collecting(void)
+{
+#if SHD_HAVE_FRAMES
+    return PyThreadState_Get()->interp->gc.collecting;
+#else
+    return 0;
+#endif
+}
+
+#if PY_VERSION_HEX < 0x030C0000
+#define SHD_CODE_EXTRA_REQUEST _PyEval_RequestCodeExtraIndex
+#define SHD_CODE_EXTRA_GET _PyCode_GetExtra
+#define SHD_CODE_EXTRA_SET _PyCode_SetExtra
+#else
+#define SHD_CODE_EXTRA_REQUEST PyUnstable_Eval_RequestCodeExtraIndex
+#define SHD_CODE_EXTRA_GET PyUnstable_Code_GetExtra
+#define SHD_CODE_EXTRA_SET PyUnstable_Code_SetExtra
+#endif
+
+/* Borrowed reference or NULL; never sets an exception, never runs Python
+ * code. */
+static inline PyObject *
+shd_type_lookup(PyTypeObject *type, PyObject *name)
+{
+    return _PyType_Lookup(type, name);
+}
+
+/* A number that changes whenever an attribute of the type or of its bases
+ * does; 0 when it has none. */
+static inline unsigned int
+shd_type_version(PyTypeObject *type)
+{
+    if (!PyType_HasFeature(type, Py_TPFLAGS_VALID_VERSION_TAG)) {
+        return 0;
+    }
+    return type->tp_version_tag;
+}
+
+#endif

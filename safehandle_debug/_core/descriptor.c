@@ -1,0 +1,125 @@
+/* What all descriptor types share: close(2), fileno() and the constructor. */
+#include "events.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <unistd.h>
+
+int
+shd_descriptor_close(int64_t value)
+{
+    /* Never retried: on Linux the number is free again even after EINTR, and
+       may be somebody else's by the second call. */
+    if (close((int)value) == 0 || errno == EINTR) {
+        return 0;
+    }
+    return errno;
+}
+
+PyObject *
+shd_descriptor_fileno(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    shd_handle *handle = (shd_handle *)self;
+    if (atomic_load(&handle->state) & SHD_CLOSED) {
+        PyErr_Format(shd_interp_error(SHD_ERROR_CLOSED),
+                     "%.200s is closed (it held %lld)",
+                     Py_TYPE(self)->tp_name, (long long)handle->value);
+        return NULL;
+    }
+    return PyLong_FromLongLong(handle->value);
+}
+
+static int
+adopt(shd_handle *handle, int64_t value)
+{
+    if (value < 0 || value > INT_MAX) {
+        handle->value = value;
+        return 0;
+    }
+    if (shd_life_adopt(handle, value, NULL) < 0) {
+        return -1;
+    }
+    if (shd_events_settle(0) < 0) {
+        shd_life_invalidate(handle); /* not ours to close, then */
+        return -1;
+    }
+    return 0;
+}
+
+static int
+parse(PyObject *args, PyObject *kwargs, int64_t *value, int *owns)
+{
+    static char *names[] = {"value", "owns_handle", NULL};
+    return PyArg_ParseTupleAndKeywords(args, kwargs, "|O&p", names,
+                                       shd_value_converter, value, owns)
+               ? 0
+               : -1;
+}
+
+int
+shd_native_init(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    shd_handle *handle = (shd_handle *)self;
+    int64_t value = -1;
+    int owns = 1;
+    if (parse(args, kwargs, &value, &owns) < 0) {
+        return -1;
+    }
+    if (atomic_load(&handle->state) != 0) {
+        PyErr_Format(shd_interp_error(SHD_ERROR_STATE),
+                     "%.200s is initialised already", Py_TYPE(self)->tp_name);
+        return -1;
+    }
+    shd_handle_init(handle, -1, owns, SHD_INVALID_1);
+    return adopt(handle, value);
+}
+
+/* Exact native types take this way round tp_new and tp_init; Python
+   subclasses do not inherit it. */
+PyObject *
+shd_native_vectorcall(PyObject *type, PyObject *const *args, size_t nargsf,
+                      PyObject *kwnames)
+{
+    Py_ssize_t nargs = PyVectorcall_NARGS(nargsf);
+    int64_t value = -1;
+    int owns = 1;
+    if (kwnames == NULL && nargs <= 2) {
+        if (nargs > 0 && !shd_value_converter(args[0], &value)) {
+            return NULL;
+        }
+        if (nargs > 1 && (owns = PyObject_IsTrue(args[1])) < 0) {
+            return NULL;
+        }
+    }
+    else {
+        PyObject *tuple = PyTuple_New(nargs);
+        PyObject *kwargs = PyDict_New();
+        int failed = tuple == NULL || kwargs == NULL;
+        for (Py_ssize_t i = 0; !failed && i < nargs; i++) {
+            PyTuple_SET_ITEM(tuple, i, Py_NewRef(args[i]));
+        }
+        Py_ssize_t named = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
+        for (Py_ssize_t i = 0; !failed && i < named; i++) {
+            failed = PyDict_SetItem(kwargs, PyTuple_GET_ITEM(kwnames, i),
+                                    args[nargs + i])
+                     < 0;
+        }
+        failed = failed || parse(tuple, kwargs, &value, &owns) < 0;
+        Py_XDECREF(tuple);
+        Py_XDECREF(kwargs);
+        if (failed) {
+            return NULL;
+        }
+    }
+    shd_handle *handle
+        = (shd_handle *)shd_handle_new((PyTypeObject *)type, NULL, NULL);
+    if (handle == NULL) {
+        return NULL;
+    }
+    shd_handle_init(handle, -1, owns, SHD_INVALID_1);
+    if (adopt(handle, value) < 0) {
+        Py_DECREF(handle);
+        return NULL;
+    }
+    return (PyObject *)handle;
+}

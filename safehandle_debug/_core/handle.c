@@ -1,0 +1,649 @@
+/* The SafeHandle type: Python's view of handle.h. */
+#include "events.h"
+
+#include <limits.h>
+#include <stddef.h>
+#include <structmember.h>
+
+/* --- conversions ------------------------------------------------------------ */
+
+int
+shd_value_converter(PyObject *number, void *value)
+{
+    PyObject *index = PyNumber_Index(number);
+    if (index == NULL) {
+        return 0;
+    }
+    int overflow;
+    long long converted = PyLong_AsLongLongAndOverflow(index, &overflow);
+    if (overflow > 0) {
+        /* An address or a widened -1: the same 64 bits. */
+        PyErr_Clear();
+        converted = (long long)PyLong_AsUnsignedLongLong(index);
+        overflow = PyErr_Occurred() != NULL;
+    }
+    Py_DECREF(index);
+    if (overflow || (converted == -1 && PyErr_Occurred())) {
+        PyErr_SetString(PyExc_OverflowError,
+                        "a handle value must fit in 64 bits");
+        return 0;
+    }
+    *(int64_t *)value = converted;
+    return 1;
+}
+
+static PyObject *
+done(int result)
+{
+    if (shd_events_settle(result) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+/* --- making and unmaking ----------------------------------------------------- */
+
+PyObject *
+shd_handle_new(PyTypeObject *type, PyObject *Py_UNUSED(args),
+               PyObject *Py_UNUSED(kwargs))
+{
+    if (shd_type_check_concrete(type) < 0 || shd_critical_prepare(type) < 0) {
+        return NULL;
+    }
+    shd_handle *self = (shd_handle *)type->tp_alloc(type, 0);
+    if (self != NULL) {
+        self->base.bits = SHD_IS_HANDLE;
+    }
+    return (PyObject *)self;
+}
+
+void
+shd_handle_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    shd_handle *handle = (shd_handle *)self;
+    if (handle->weaklist != NULL) {
+        PyObject_ClearWeakRefs(self);
+    }
+    shd_life_dealloc(handle);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+void
+shd_handle_init(shd_handle *handle, int64_t value, int owns, uint64_t bits)
+{
+    handle->base.bits |= bits | (owns ? SHD_OWNS : 0);
+    handle->value = value;
+    atomic_store(&handle->state, SHD_ONE_REF);
+}
+
+static int
+init_once(PyObject *self, int64_t invalid, int owns, uint64_t bits)
+{
+    shd_handle *handle = (shd_handle *)self;
+    if (atomic_load(&handle->state) != 0) {
+        PyErr_Format(shd_interp_error(SHD_ERROR_STATE),
+                     "%.200s is initialised already", Py_TYPE(self)->tp_name);
+        return -1;
+    }
+    if (invalid == 0) {
+        bits |= SHD_INVALID_0;
+    }
+    else if (invalid == -1) {
+        bits |= SHD_INVALID_1;
+    }
+    shd_handle_init(handle, invalid, owns, bits);
+    return 0;
+}
+
+shd_handle *
+shd_handle_blank(PyTypeObject *type, PyTypeObject *native, int64_t invalid)
+{
+    if (type == native) {
+        shd_handle *handle
+            = (shd_handle *)shd_handle_new(type, NULL, NULL);
+        if (handle != NULL) {
+            shd_handle_init(handle, invalid, 1, SHD_INVALID_1);
+        }
+        return handle;
+    }
+    PyObject *object = PyObject_CallNoArgs((PyObject *)type);
+    if (object == NULL) {
+        return NULL;
+    }
+    shd_handle *handle = (shd_handle *)object;
+    if (!PyObject_TypeCheck(object, native)
+        || atomic_load(&handle->state) != SHD_ONE_REF
+        || shd_has(handle, SHD_VALUED) || !shd_has(handle, SHD_OWNS)) {
+        PyErr_Format(PyExc_TypeError,
+                     "%.200s() must give a new owning handle without a value",
+                     type->tp_name);
+        Py_DECREF(object);
+        return NULL;
+    }
+    return handle;
+}
+
+/* --- properties --------------------------------------------------------------- */
+
+static PyObject *
+get_handle(shd_handle *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromLongLong(self->value);
+}
+
+/* Whether the value is one that somebody would have to release. */
+static int
+is_worth_owning(shd_handle *self, int64_t value)
+{
+    const shd_type_info *info = shd_type_info_of(Py_TYPE(self));
+    if (info->rule != SHD_RULE_PYTHON) {
+        int64_t old = self->value;
+        self->value = value;
+        int invalid = shd_life_is_invalid(self, info);
+        self->value = old;
+        return !invalid;
+    }
+    return !(value == 0 && shd_has(self, SHD_INVALID_0))
+           && !(value == -1 && shd_has(self, SHD_INVALID_1));
+}
+
+static int
+set_value(shd_handle *self, int64_t value)
+{
+    uint32_t state = atomic_load(&self->state);
+    if (state == 0) {
+        PyErr_Format(shd_interp_error(SHD_ERROR_STATE),
+                     "%.200s is not initialised: call super().__init__() "
+                     "first",
+                     Py_TYPE(self)->tp_name);
+        return -1;
+    }
+    int worthy = is_worth_owning(self, value);
+    if (state & SHD_CLOSED) {
+        if (worthy && shd_has(self, SHD_OWNS) && value != self->value
+            && value != 0) {
+            shd_events_emit(self, SHD_EVENT_SET_VALUE, 0, 0, 0, value,
+                            "set after the handle was closed");
+        }
+        self->value = value;
+        return shd_events_settle(0);
+    }
+    if (shd_has(self, SHD_VALUED)) {
+        if (value == self->value) {
+            return 0;
+        }
+        if (!shd_has(self, SHD_OWNS)) {
+            shd_events_emit(self, SHD_EVENT_CLOSE, 0, SHD_ENDING_TRANSFERRED,
+                            0, self->value, NULL);
+        }
+        else if (worthy) {
+            shd_events_emit(self, SHD_EVENT_SET_VALUE, shd_refs(state),
+                            SHD_ENDING_LOST, 0, self->value,
+                            "overwritten by set_handle");
+        }
+        else {
+            shd_events_emit(self, SHD_EVENT_CLOSE, 0, SHD_ENDING_TRANSFERRED,
+                            0, self->value, NULL);
+        }
+        shd_life_forget(self);
+    }
+    self->value = value;
+    if (!worthy) {
+        return shd_events_settle(0);
+    }
+    if (shd_life_adopt(self, value, NULL) < 0) {
+        return -1;
+    }
+    if (shd_events_settle(0) < 0) {
+        shd_life_invalidate(self); /* not ours to close, then */
+        return -1;
+    }
+    return 0;
+}
+
+static int
+set_handle_property(shd_handle *self, PyObject *number,
+                    void *Py_UNUSED(closure))
+{
+    int64_t value;
+    if (number == NULL) {
+        PyErr_SetString(PyExc_AttributeError, "handle cannot be deleted");
+        return -1;
+    }
+    if (!shd_value_converter(number, &value)) {
+        return -1;
+    }
+    return set_value(self, value);
+}
+
+static PyObject *
+get_is_closed(shd_handle *self, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(atomic_load(&self->state) & SHD_CLOSED);
+}
+
+static PyObject *
+get_is_invalid(shd_handle *self, void *Py_UNUSED(closure))
+{
+    shd_type_info info = *shd_type_info_of(Py_TYPE(self));
+    if (info.rule == SHD_RULE_PYTHON) {
+        /* Reached from an override by super(): what the constructor said. */
+        int invalid = (self->value == 0 && shd_has(self, SHD_INVALID_0))
+                      || (self->value == -1 && shd_has(self, SHD_INVALID_1));
+        return PyBool_FromLong(invalid);
+    }
+    return PyBool_FromLong(shd_life_is_invalid(self, &info));
+}
+
+static PyGetSetDef handle_getset[] = {
+    {"handle", (getter)get_handle, (setter)set_handle_property,
+     "The raw value; protected by convention.", NULL},
+    {"is_closed", (getter)get_is_closed, NULL,
+     "True once the handle is closed or invalidated.", NULL},
+    {"is_invalid", (getter)get_is_invalid, NULL,
+     "True when the value names no resource.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+/* --- methods of all handles ---------------------------------------------------- */
+
+static PyObject *
+set_handle(shd_handle *self, PyObject *number)
+{
+    int64_t value;
+    if (!shd_value_converter(number, &value) || set_value(self, value) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+set_handle_as_invalid(shd_handle *self, PyObject *Py_UNUSED(ignored))
+{
+    return done(shd_life_invalidate(self));
+}
+
+static PyObject *
+release_handle(shd_handle *self, PyObject *Py_UNUSED(ignored))
+{
+    /* An override's super().release_handle() means the native release. */
+    const shd_kind *kind = shd_type_native_kind(Py_TYPE(self));
+    if (kind == NULL || kind->release == NULL) {
+        PyErr_Format(PyExc_NotImplementedError,
+                     "%.200s does not define release_handle()",
+                     Py_TYPE(self)->tp_name);
+        return NULL;
+    }
+    int error;
+    int64_t value = self->value;
+    Py_BEGIN_ALLOW_THREADS
+    error = kind->release(value);
+    Py_END_ALLOW_THREADS
+    return PyBool_FromLong(error == 0);
+}
+
+static PyObject *
+dispose(shd_handle *self, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"disposing", NULL};
+    int disposing = 1;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|p:dispose", names,
+                                     &disposing)) {
+        return NULL;
+    }
+    int ending = !disposing ? (shd_critical_in_pass() ? SHD_ENDING_COLLECTED
+                                                      : SHD_ENDING_DROPPED)
+                 : shd_has(self, SHD_EXITING) ? SHD_ENDING_EXITED
+                                              : SHD_ENDING_CLOSED;
+    return done(shd_has(self, SHD_IS_CRITICAL)
+                    ? shd_life_close_critical(self, ending, !disposing)
+                    : shd_life_dispose(self, ending, !disposing));
+}
+
+static PyObject *
+close_handle(shd_handle *self, PyObject *Py_UNUSED(ignored))
+{
+    return done(shd_life_call_dispose(self, 1));
+}
+
+static PyObject *
+finalize(shd_handle *self, PyObject *Py_UNUSED(ignored))
+{
+    return done(shd_life_call_dispose(self, 0));
+}
+
+static PyObject *
+enter(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return Py_NewRef(self);
+}
+
+static PyObject *
+exit_block(shd_handle *self, PyObject *const *Py_UNUSED(args),
+           Py_ssize_t Py_UNUSED(nargs))
+{
+    self->base.bits |= SHD_EXITING;
+    int result = shd_life_call_dispose(self, 1);
+    self->base.bits &= ~SHD_EXITING;
+    return done(result);
+}
+
+static PyObject *
+provenance(shd_handle *self, PyObject *Py_UNUSED(ignored))
+{
+    shd_interp *state = shd_interp_get();
+    if (state == NULL || state->provenance_reader == NULL) {
+        PyErr_SetString(shd_interp_error(SHD_ERROR_NOT_SUPPORTED),
+                        "no reader of recordings is loaded: import "
+                        "safehandle_debug");
+        return NULL;
+    }
+    return PyObject_CallFunction(state->provenance_reader, "OK", self,
+                                 (unsigned long long)shd_serial(self));
+}
+
+static PyObject *
+refuse_copy(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    PyErr_Format(PyExc_TypeError,
+                 "cannot copy or pickle %.200s: a handle has one owner",
+                 Py_TYPE(self)->tp_name);
+    return NULL;
+}
+
+static PyObject *
+represent(shd_handle *self)
+{
+    uint32_t state = atomic_load(&self->state);
+    const char *word = state == 0            ? "not initialised"
+                       : state & SHD_CLOSED  ? "closed"
+                       : state & SHD_DISPOSED ? "close pending"
+                                              : "open";
+    return PyUnicode_FromFormat("<%s #%llu value=%lld %s refs=%u>",
+                                Py_TYPE(self)->tp_name,
+                                (unsigned long long)shd_serial(self),
+                                (long long)self->value, word,
+                                shd_refs(state));
+}
+
+PyDoc_STRVAR(set_handle_doc,
+"set_handle($self, value, /)\n--\n\n"
+"Gives the handle a value to own. A live value in its place is lost, and\n"
+"reported.");
+PyDoc_STRVAR(set_handle_as_invalid_doc,
+"set_handle_as_invalid($self, /)\n--\n\n"
+"Closes the handle without releasing its resource.");
+PyDoc_STRVAR(release_handle_doc,
+"release_handle($self, /)\n--\n\n"
+"Hook: gives the resource back. False, or an exception, is reported as\n"
+"release-failed. Runs once or, for invalid and borrowed handles, never.");
+PyDoc_STRVAR(dispose_doc,
+"dispose($self, /, disposing=True)\n--\n\n"
+"Drops the initial reference: closes now, or when the last reference goes.\n"
+"Again is silent. The finalizer calls it with False.");
+PyDoc_STRVAR(close_doc, "close($self, /)\n--\n\nThe same as dispose().");
+PyDoc_STRVAR(finalize_doc,
+"finalize($self, /)\n--\n\n"
+"The critical finalizer: dispose(False).");
+PyDoc_STRVAR(provenance_doc,
+"provenance($self, /)\n--\n\n"
+"The handle's own History: who acquired it, every event since, with stacks\n"
+"as far as the recording level keeps them.");
+
+static PyMethodDef handle_methods[] = {
+    {"set_handle", (PyCFunction)set_handle, METH_O, set_handle_doc},
+    {"set_handle_as_invalid", (PyCFunction)set_handle_as_invalid, METH_NOARGS,
+     set_handle_as_invalid_doc},
+    {"release_handle", (PyCFunction)release_handle, METH_NOARGS,
+     release_handle_doc},
+    {"dispose", (PyCFunction)(void (*)(void))dispose,
+     METH_VARARGS | METH_KEYWORDS, dispose_doc},
+    {"close", (PyCFunction)close_handle, METH_NOARGS, close_doc},
+    {"finalize", (PyCFunction)finalize, METH_NOARGS, finalize_doc},
+    {"provenance", (PyCFunction)provenance, METH_NOARGS, provenance_doc},
+    {"__enter__", enter, METH_NOARGS, NULL},
+    {"__exit__", (PyCFunction)(void (*)(void))exit_block, METH_FASTCALL, NULL},
+    {"__reduce_ex__", refuse_copy, METH_O, NULL},
+    {"__reduce__", refuse_copy, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyMemberDef handle_members[] = {
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(shd_handle, weaklist),
+     READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyType_Slot handle_slots[] = {
+    {Py_tp_doc, (void *)"What SafeHandle and CriticalHandle have in common."},
+    {Py_tp_new, shd_handle_new},
+    {Py_tp_dealloc, shd_handle_dealloc},
+    {Py_tp_finalize, shd_critical_finalize},
+    {Py_tp_repr, represent},
+    {Py_tp_methods, handle_methods},
+    {Py_tp_getset, handle_getset},
+    {Py_tp_members, handle_members},
+    {0, NULL},
+};
+
+static PyType_Spec handle_spec = {
+    .name = "safehandle_debug._native._Handle",
+    .basicsize = sizeof(shd_handle),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE
+             | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = handle_slots,
+};
+
+/* --- SafeHandle ---------------------------------------------------------------- */
+
+static int
+safe_init(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"invalid_handle_value", "owns_handle", NULL};
+    int64_t invalid;
+    int owns = 1;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&|p:SafeHandle", names,
+                                     shd_value_converter, &invalid, &owns)) {
+        return -1;
+    }
+    return init_once(self, invalid, owns, 0);
+}
+
+static int
+init_with_rule(PyObject *self, PyObject *args, PyObject *kwargs,
+               int64_t invalid)
+{
+    static char *names[] = {"owns_handle", NULL};
+    int owns = 1;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|p", names, &owns)) {
+        return -1;
+    }
+    return init_once(self, invalid, owns, 0);
+}
+
+static int
+safe_zero_init(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    return init_with_rule(self, args, kwargs, 0);
+}
+
+static int
+safe_minus_init(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    return init_with_rule(self, args, kwargs, -1);
+}
+
+static PyObject *
+dangerous_get_handle(shd_handle *self, PyObject *Py_UNUSED(ignored))
+{
+    return PyLong_FromLongLong(self->value);
+}
+
+static PyObject *
+dangerous_add_ref(shd_handle *self, PyObject *Py_UNUSED(ignored))
+{
+    return done(shd_life_add_ref(self));
+}
+
+static PyObject *
+dangerous_release(shd_handle *self, PyObject *Py_UNUSED(ignored))
+{
+    return done(shd_life_release(self));
+}
+
+static PyObject *
+hold(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    shd_interp *state = shd_interp_get();
+    if (state == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "the interpreter is ending");
+        return NULL;
+    }
+    return shd_hold_new(state, (shd_handle *)self);
+}
+
+static PyObject *
+detach(shd_handle *self, PyObject *Py_UNUSED(ignored))
+{
+    int64_t value = self->value;
+    if (shd_life_detach(self) < 0) {
+        return NULL;
+    }
+    return PyLong_FromLongLong(value);
+}
+
+PyDoc_STRVAR(get_doc,
+"dangerous_get_handle($self, /)\n--\n\n"
+"The raw value in any state; nothing keeps it from being closed.");
+PyDoc_STRVAR(add_ref_doc,
+"dangerous_add_ref($self, /)\n--\n\n"
+"Takes a reference: the resource stays until it is released.\n\n"
+"Raises HandleClosedError when the handle is closed, HandleOverflowError at\n"
+"2**30 - 1 references.");
+PyDoc_STRVAR(release_doc,
+"dangerous_release($self, /)\n--\n\n"
+"Drops a reference that dangerous_add_ref() took.\n\n"
+"Raises HandleClosedError when there is none left. Without an add-ref it\n"
+"closes the handle under its owner, which is reported as double-release.");
+PyDoc_STRVAR(hold_doc,
+"hold($self, /)\n--\n\n"
+"A reference for a with-block, which gets the raw value.\n\n"
+"Raises HandleClosedError when the handle is closed.");
+PyDoc_STRVAR(detach_doc,
+"detach($self, /)\n--\n\n"
+"Gives up ownership and returns the value; the handle is closed, its ending\n"
+"is `transferred`.\n\n"
+"Raises HandleClosedError when it is closed, HandleStateError while others\n"
+"hold references.");
+
+static PyMethodDef safe_methods[] = {
+    {"dangerous_get_handle", (PyCFunction)dangerous_get_handle, METH_NOARGS,
+     get_doc},
+    {"dangerous_add_ref", (PyCFunction)dangerous_add_ref, METH_NOARGS,
+     add_ref_doc},
+    {"dangerous_release", (PyCFunction)dangerous_release, METH_NOARGS,
+     release_doc},
+    {"hold", hold, METH_NOARGS, hold_doc},
+    {"detach", (PyCFunction)detach, METH_NOARGS, detach_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+PyDoc_STRVAR(safe_doc,
+"SafeHandle(invalid_handle_value, owns_handle=True)\n--\n\n"
+"The one owner of one resource of the operating system.\n\n"
+"A subclass defines release_handle() and is_invalid, and hands the resource\n"
+"over with set_handle(). The resource is given back once: by close(), at the\n"
+"end of a with-block, when the last reference taken with hold() goes, or by\n"
+"the critical finalizer.\n\n"
+"Class attributes: handle_kind (str) names the resource in reports;\n"
+"release_inherited (bool): the finalizer of a forked child may run the hook\n"
+"for handles that the parent acquired.");
+
+static PyType_Slot safe_slots[] = {
+    {Py_tp_doc, (void *)safe_doc},
+    {Py_tp_init, safe_init},
+    {Py_tp_dealloc, shd_handle_dealloc},
+    {Py_tp_methods, safe_methods},
+    {0, NULL},
+};
+
+static PyType_Spec safe_spec = {
+    .name = "safehandle_debug.SafeHandle",
+    .basicsize = sizeof(shd_handle),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE
+             | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = safe_slots,
+};
+
+static PyType_Slot safe_zero_slots[] = {
+    {Py_tp_doc, (void *)"A SafeHandle whose invalid values are 0 and -1."},
+    {Py_tp_init, safe_zero_init},
+    {Py_tp_dealloc, shd_handle_dealloc},
+    {0, NULL},
+};
+
+static PyType_Spec safe_zero_spec = {
+    .name = "safehandle_debug.SafeHandleZeroOrMinusOneIsInvalid",
+    .basicsize = sizeof(shd_handle),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE
+             | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = safe_zero_slots,
+};
+
+static PyType_Slot safe_minus_slots[] = {
+    {Py_tp_doc, (void *)"A SafeHandle whose invalid value is -1."},
+    {Py_tp_init, safe_minus_init},
+    {Py_tp_dealloc, shd_handle_dealloc},
+    {0, NULL},
+};
+
+static PyType_Spec safe_minus_spec = {
+    .name = "safehandle_debug.SafeHandleMinusOneIsInvalid",
+    .basicsize = sizeof(shd_handle),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE
+             | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = safe_minus_slots,
+};
+
+PyTypeObject *
+shd_type_make(PyObject *module, PyType_Spec *spec, PyTypeObject *base)
+{
+    PyTypeObject *type = (PyTypeObject *)PyType_FromModuleAndSpec(
+        module, spec, (PyObject *)base);
+    if (type != NULL && PyModule_AddType(module, type) < 0) {
+        Py_CLEAR(type);
+    }
+    return type;
+}
+
+int
+shd_handle_add(PyObject *module, shd_interp *state)
+{
+    static const shd_native undecided = {&shd_kind_python, SHD_RULE_PYTHON};
+    static const shd_native zero
+        = {&shd_kind_python, SHD_RULE_ZERO_OR_MINUS_ONE};
+    static const shd_native minus = {&shd_kind_python, SHD_RULE_MINUS_ONE};
+    state->handle
+        = shd_type_make(module, &handle_spec, state->critical_finalizer);
+    if (state->handle == NULL
+        || shd_type_mark(state->handle, &undecided) < 0) {
+        return -1;
+    }
+    state->safe = shd_type_make(module, &safe_spec, state->handle);
+    if (state->safe == NULL) {
+        return -1;
+    }
+    state->safe_zero = shd_type_make(module, &safe_zero_spec, state->safe);
+    if (state->safe_zero == NULL
+        || shd_type_mark(state->safe_zero, &zero) < 0) {
+        return -1;
+    }
+    PyTypeObject *safe_minus
+        = shd_type_make(module, &safe_minus_spec, state->safe);
+    int result
+        = safe_minus == NULL ? -1 : shd_type_mark(safe_minus, &minus);
+    Py_XDECREF(safe_minus);
+    return result;
+}

@@ -1,0 +1,56 @@
+/* What the core keeps for each interpreter.
+ *
+ * It lives in static C memory, not in module state: a module's state goes
+ * before the last of its objects does, and deallocation must not need it. */
+#ifndef SHD_INTERP_H
+#define SHD_INTERP_H
+
+#include "compat.h"
+
+enum shd_error {
+    SHD_ERROR_CLOSED,
+    SHD_ERROR_NULL,
+    SHD_ERROR_NOT_SUPPORTED,
+    SHD_ERROR_OVERFLOW,
+    SHD_ERROR_STATE,
+    SHD_ERROR_RECORDING,
+    SHD_ERRORS,
+};
+
+typedef struct shd_interp {
+    struct shd_interp *next;
+    PyInterpreterState *interp;
+    int64_t id;
+    Py_ssize_t code_index; /* place on code objects, -1: none */
+
+    PyTypeObject *critical_finalizer;
+    PyTypeObject *handle;
+    PyTypeObject *safe;
+    PyTypeObject *safe_zero;
+    PyTypeObject *hold;
+    PyTypeObject *file;
+    PyTypeObject *pipe;
+    PyObject *errors[SHD_ERRORS];
+    PyObject *provenance_reader;
+
+    /* Critical finalizers that wait for the ordinary ones. */
+    PyThreadState *collecting; /* the thread whose collection runs, or NULL */
+    int callbacks_installed;
+    int exit_guard; /* the interpreter ends: see critical.c */
+    PyObject **queue;
+    Py_ssize_t queued, queue_capacity;
+} shd_interp;
+
+/* The running interpreter's, or NULL before its start or after its end. */
+shd_interp *shd_interp_get(void);
+
+/* Makes it, or sets an exception and returns NULL. */
+shd_interp *shd_interp_make(void);
+
+/* The errors module's class; borrowed. */
+PyObject *shd_interp_error(enum shd_error error);
+
+/* Drops all references; the interpreter's objects are as good as gone. */
+void shd_interp_end(shd_interp *state);
+
+#endif

@@ -1,0 +1,183 @@
+/* Kinds of handle, and what a type overrides of its native base.
+ *
+ * Method lookups on every release would cost more than the release; a small
+ * cache keyed by the type's version tag answers "is anything overridden?" and
+ * forgets by itself when somebody assigns to the class. */
+#include "handle.h"
+
+#include "depot.h"
+#include "recorder.h"
+
+#include <string.h>
+
+const shd_kind shd_kind_python = {0, "handle", "", NULL};
+const shd_kind shd_kind_file = {1, "file", "fd", shd_descriptor_close};
+const shd_kind shd_kind_pipe = {2, "pipe", "fd", shd_descriptor_close};
+
+const shd_kind *
+shd_kind_by_number(int number)
+{
+    static const shd_kind *const kinds[]
+        = {&shd_kind_python, &shd_kind_file, &shd_kind_pipe};
+    return kinds[number];
+}
+
+#define CACHE_SIZE 64
+#define NATIVE_MARK "__native_handle__"
+
+static shd_type_info cache[CACHE_SIZE];
+
+static PyObject *
+lookup(PyTypeObject *type, const char *name)
+{
+    PyObject *key = PyUnicode_InternFromString(name);
+    if (key == NULL) {
+        PyErr_Clear();
+        return NULL;
+    }
+    PyObject *found = shd_type_lookup(type, key);
+    Py_DECREF(key);
+    return found;
+}
+
+static int
+is_overridden(PyTypeObject *type, const char *name)
+{
+    /* Methods and properties of C types are method or getset descriptors;
+       whatever else stands there was put there by Python code. */
+    PyObject *found = lookup(type, name);
+    return found != NULL && !Py_IS_TYPE(found, &PyMethodDescr_Type)
+           && !Py_IS_TYPE(found, &PyGetSetDescr_Type);
+}
+
+static const char *
+type_text(PyTypeObject *type, const char *name)
+{
+    PyObject *found = lookup(type, name);
+    if (found == NULL || !PyUnicode_Check(found)) {
+        return NULL;
+    }
+    const char *text = PyUnicode_AsUTF8(found);
+    if (text == NULL) {
+        PyErr_Clear();
+    }
+    return text;
+}
+
+static const shd_native *
+native_of(PyTypeObject *type)
+{
+    PyObject *mark = lookup(type, NATIVE_MARK);
+    if (mark == NULL || !PyCapsule_IsValid(mark, NATIVE_MARK)) {
+        return NULL;
+    }
+    return PyCapsule_GetPointer(mark, NATIVE_MARK);
+}
+
+static void
+describe(shd_type_info *info, PyTypeObject *type)
+{
+    PyObject *error_type, *error, *traceback;
+    PyErr_Fetch(&error_type, &error, &traceback);
+    const shd_native *native = native_of(type);
+    memset(info, 0, sizeof(*info));
+    info->type = type;
+    info->python_release = is_overridden(type, "release_handle");
+    info->python_invalid = is_overridden(type, "is_invalid");
+    info->python_dispose = is_overridden(type, "dispose");
+    info->python_finalize = is_overridden(type, "finalize");
+    info->rule = native == NULL || info->python_invalid ? SHD_RULE_PYTHON
+                                                        : native->rule;
+    info->kind = native == NULL || info->python_release ? &shd_kind_python
+                                                        : native->kind;
+    info->release_inherited = lookup(type, "release_inherited") == Py_True;
+    const char *space = type_text(type, "handle_space");
+    info->fd_space = space != NULL && strcmp(space, "fd") == 0;
+    /* Read last: lookups assign a version to types that had none. */
+    info->version = shd_type_version(type);
+    PyErr_Restore(error_type, error, traceback);
+}
+
+static shd_type_info *
+info_of(PyTypeObject *type)
+{
+    shd_type_info *info = &cache[((uintptr_t)type >> 5) % CACHE_SIZE];
+    unsigned int version = shd_type_version(type);
+    if (info->type != type || info->version != version || version == 0) {
+        describe(info, type);
+    }
+    return info;
+}
+
+const shd_type_info *
+shd_type_info_of(PyTypeObject *type)
+{
+    return info_of(type);
+}
+
+uint32_t
+shd_type_id(PyTypeObject *type)
+{
+    shd_type_info *info = info_of(type);
+    if (info->epoch == shd_rec.epoch) {
+        return info->id;
+    }
+    const char *name = strrchr(type->tp_name, '.');
+    name = name == NULL ? type->tp_name : name + 1;
+    const char *kind = type_text(type, "handle_kind");
+    const char *space = type_text(type, "handle_space");
+    info->id = shd_depot_type(name, kind == NULL ? "handle" : kind,
+                              space == NULL || !space[0] ? name : space);
+    info->epoch = shd_rec.epoch;
+    return info->id;
+}
+
+int
+shd_type_mark(PyTypeObject *type, const shd_native *native)
+{
+    PyObject *mark = PyCapsule_New((void *)native, NATIVE_MARK, NULL);
+    if (mark == NULL) {
+        return -1;
+    }
+    int result = PyDict_SetItemString(type->tp_dict, NATIVE_MARK, mark);
+    Py_DECREF(mark);
+    const char *const texts[][2] = {
+        {"handle_kind", native->kind->name},
+        {"handle_space", native->kind->space},
+    };
+    for (int i = 0; result == 0 && i < 2; i++) {
+        PyObject *text = PyUnicode_InternFromString(texts[i][1]);
+        result = text == NULL ? -1
+                              : PyDict_SetItemString(type->tp_dict,
+                                                     texts[i][0], text);
+        Py_XDECREF(text);
+    }
+    PyType_Modified(type);
+    return result;
+}
+
+const shd_kind *
+shd_type_native_kind(PyTypeObject *type)
+{
+    const shd_native *native = native_of(type);
+    return native == NULL ? NULL : native->kind;
+}
+
+int
+shd_type_check_concrete(PyTypeObject *type)
+{
+    const shd_type_info *info = info_of(type);
+    const char *missing = NULL;
+    if (info->kind->release == NULL && !info->python_release) {
+        missing = "release_handle()";
+    } else if (info->rule == SHD_RULE_PYTHON && !info->python_invalid) {
+        missing = "the property is_invalid";
+    }
+    if (missing == NULL) {
+        return 0;
+    }
+    PyErr_Format(PyExc_TypeError,
+                 "%.200s is abstract: a subclass must define %s",
+                 type->tp_name, missing);
+    return -1;
+}

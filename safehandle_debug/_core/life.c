@@ -1,0 +1,606 @@
+/* A handle's life: every change of the state word, and the release that
+ * happens at most once.
+ *
+ * Whoever turns the word from not-closed to closed releases, and no one else.
+ * The live table is claimed as well, so that a sweep and a late finalizer
+ * cannot both release.  The CLOSE event is written before the resource goes:
+ * a thread that gets the same number at once is then later in the order of
+ * events, as it is in truth. */
+#include "events.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <string.h>
+
+static int
+closed_error(const shd_handle *handle)
+{
+    PyErr_Format(shd_interp_error(SHD_ERROR_CLOSED),
+                 "%.200s is closed (it held %lld)", Py_TYPE(handle)->tp_name,
+                 (long long)handle->value);
+    return -1;
+}
+
+static int
+state_error(const shd_handle *handle)
+{
+    PyErr_Format(shd_interp_error(SHD_ERROR_STATE),
+                 "%.200s is not initialised: call super().__init__() first",
+                 Py_TYPE(handle)->tp_name);
+    return -1;
+}
+
+static int
+finalizer_ending(void)
+{
+    return shd_critical_in_pass() ? SHD_ENDING_COLLECTED : SHD_ENDING_DROPPED;
+}
+
+/* --- the beginning ------------------------------------------------------- */
+
+void
+shd_life_acquire(shd_handle *handle, int64_t value, uint32_t slot,
+                 PyObject *detail)
+{
+    uint64_t serial = ++shd_newest_serial;
+    const shd_kind *kind = shd_type_info_of(Py_TYPE(handle))->kind;
+    handle->base.bits
+        = (handle->base.bits & ~SHD_SERIAL_MASK) | serial | SHD_VALUED;
+    handle->value = value;
+    handle->slot = slot;
+    if (shd_has(handle, SHD_OWNS)) {
+        shd_interp *state = shd_interp_get();
+        int64_t kept = kind->release ? value : (int64_t)(intptr_t)handle;
+        shd_table_set(slot, kept,
+                      shd_table_meta(serial, kind->number,
+                                     state == NULL ? 0 : state->id));
+    }
+    shd_events_acquired(handle, detail);
+}
+
+int
+shd_life_adopt(shd_handle *handle, int64_t value, PyObject *detail)
+{
+    uint32_t slot = shd_table_take();
+    if (slot == 0) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    shd_life_acquire(handle, value, slot, detail);
+    return 0;
+}
+
+/* --- the end -------------------------------------------------------------- */
+
+/* Takes the handle off the live table; 1 for the one who may release. */
+static int
+leave(shd_handle *handle)
+{
+    if (!shd_has(handle, SHD_VALUED)) {
+        return 1;
+    }
+    int claimed = !shd_has(handle, SHD_OWNS)
+                  || shd_table_claim(handle->slot, shd_serial(handle));
+    shd_events_gone(handle);
+    if (claimed && handle->slot) {
+        shd_table_give(handle->slot);
+    }
+    handle->slot = 0;
+    return claimed;
+}
+
+int
+shd_life_is_invalid(shd_handle *handle, const shd_type_info *info)
+{
+    int64_t value = handle->value;
+    switch (info->rule) {
+        case SHD_RULE_ZERO_OR_MINUS_ONE:
+            return value == 0 || value == -1;
+        case SHD_RULE_MINUS_ONE:
+            return value == -1;
+        case SHD_RULE_FD:
+            return value < 0 || value > INT_MAX;
+        case SHD_RULE_PYTHON:
+            break;
+    }
+    PyObject *answer = PyObject_GetAttrString((PyObject *)handle,
+                                              "is_invalid");
+    if (answer == NULL) {
+        return -1;
+    }
+    int invalid = PyObject_IsTrue(answer);
+    Py_DECREF(answer);
+    return invalid;
+}
+
+/* Reports the current exception as nobody's: there is no caller to get it. An
+   interrupt is not an error of the hook; it is delivered again. */
+static void
+report_unraisable(shd_handle *handle, const char *method)
+{
+    if (PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) {
+        PyErr_Clear();
+        PyErr_SetInterrupt();
+        return;
+    }
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyObject *where
+        = PyObject_GetAttrString((PyObject *)Py_TYPE(handle), method);
+    if (where == NULL) {
+        PyErr_Clear();
+    }
+    PyErr_Restore(type, value, traceback);
+    PyErr_WriteUnraisable(where);
+    Py_XDECREF(where);
+}
+
+/* "OSError: [Errno 5] ..." of the current exception, which stays. */
+static void
+describe_exception(char *text, size_t size)
+{
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyErr_NormalizeException(&type, &value, &traceback);
+    PyObject *message = value == NULL ? NULL : PyObject_Str(value);
+    const char *utf8 = message == NULL ? NULL : PyUnicode_AsUTF8(message);
+    snprintf(text, size, "release_handle raised %.60s%s%.120s",
+             type == NULL ? "?" : ((PyTypeObject *)type)->tp_name,
+             utf8 != NULL && utf8[0] ? ": " : "", utf8 == NULL ? "" : utf8);
+    Py_XDECREF(message);
+    PyErr_Restore(type, value, traceback);
+}
+
+/* ctypes keeps an errno of its own for each thread; 0 when it is not there. */
+static int
+ctypes_errno(PyObject **module)
+{
+    PyObject *modules = PyImport_GetModuleDict();
+    *module
+        = modules == NULL ? NULL : PyDict_GetItemString(modules, "_ctypes");
+    if (*module == NULL || !PyModule_Check(*module)) {
+        *module = NULL;
+        return 0;
+    }
+    Py_INCREF(*module);
+    PyObject *number = PyObject_CallMethod(*module, "get_errno", NULL);
+    int value = number == NULL ? 0 : (int)PyLong_AsLong(number);
+    if (number == NULL) {
+        Py_CLEAR(*module);
+    }
+    Py_XDECREF(number);
+    PyErr_Clear();
+    return value;
+}
+
+static int
+call_hook(shd_handle *handle, int flags)
+{
+    PyObject *type, *value, *traceback, *ctypes;
+    PyErr_Fetch(&type, &value, &traceback);
+    int saved_ctypes = ctypes_errno(&ctypes);
+    char why[256] = "release_handle returned False";
+
+    PyObject *result
+        = PyObject_CallMethod((PyObject *)handle, "release_handle", NULL);
+    int answer = 1;
+    if (result != NULL && result != Py_None) {
+        answer = PyObject_IsTrue(result);
+    }
+    int raised = result == NULL || answer < 0;
+    Py_XDECREF(result);
+    if (raised) {
+        describe_exception(why, sizeof(why));
+    }
+    if (raised || !answer) {
+        PyObject *hook_type, *hook_value, *hook_traceback;
+        PyErr_Fetch(&hook_type, &hook_value, &hook_traceback);
+        shd_events_emit(handle, SHD_EVENT_RELEASE_FAILED, 0, 0, flags, 0, why);
+        PyErr_Restore(hook_type, hook_value, hook_traceback);
+    }
+    if (raised && ((flags & SHD_FLAG_FINALIZER) || type != NULL)) {
+        report_unraisable(handle, "release_handle");
+        raised = 0;
+    }
+    if (ctypes != NULL) {
+        PyObject *error_type, *error, *error_traceback;
+        PyErr_Fetch(&error_type, &error, &error_traceback);
+        Py_XDECREF(PyObject_CallMethod(ctypes, "set_errno", "i",
+                                       saved_ctypes));
+        PyErr_Restore(error_type, error, error_traceback);
+        Py_DECREF(ctypes);
+    }
+    if (!raised) {
+        PyErr_Restore(type, value, traceback);
+    }
+    return raised ? -1 : 0;
+}
+
+/* The word says closed: writes the end and, when `perform`, gives back. */
+static int
+finish(shd_handle *handle, int perform, int ending, int flags)
+{
+    const shd_kind *kind = shd_type_info_of(Py_TYPE(handle))->kind;
+    int64_t value = handle->value;
+    int saved_errno = errno;
+    int result = 0;
+    if (perform && !kind->release && (flags & SHD_FLAG_FINALIZER)
+        && shd_has(handle, SHD_VALUED)
+        && shd_is_inherited(shd_serial(handle))
+        && !shd_type_info_of(Py_TYPE(handle))->release_inherited) {
+        /* The parent still has it: a hook's effects reach beyond this
+           process. */
+        perform = 0;
+        ending = SHD_ENDING_INHERITED;
+    }
+    if (shd_has(handle, SHD_VALUED)) {
+        shd_events_emit(handle, SHD_EVENT_CLOSE, 0, ending, flags, value,
+                        NULL);
+    }
+    if (leave(handle) && perform) {
+        if (kind->release) {
+            int error;
+            Py_BEGIN_ALLOW_THREADS
+            error = kind->release(value);
+            Py_END_ALLOW_THREADS
+            if (error) {
+                shd_events_emit(handle, SHD_EVENT_RELEASE_FAILED, 0, 0, flags,
+                                error, strerror(error));
+            }
+        }
+        else {
+            result = call_hook(handle, flags);
+        }
+    }
+    errno = saved_errno;
+    return result;
+}
+
+/* Whether the last reference releases: 1, 0, or -1 with an exception. */
+static int
+decide(shd_handle *handle, int flags)
+{
+    if (!shd_has(handle, SHD_OWNS)) {
+        return 0;
+    }
+    const shd_type_info *info = shd_type_info_of(Py_TYPE(handle));
+    if (info->rule != SHD_RULE_PYTHON) {
+        return !shd_life_is_invalid(handle, info);
+    }
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    int invalid = shd_life_is_invalid(handle, info);
+    if (invalid < 0 && (flags & SHD_FLAG_FINALIZER)) {
+        report_unraisable(handle, "is_invalid");
+        invalid = 0; /* releasing too much is told, releasing never is not */
+    }
+    if (invalid < 0) {
+        Py_XDECREF(type);
+        Py_XDECREF(value);
+        Py_XDECREF(traceback);
+        return -1;
+    }
+    PyErr_Restore(type, value, traceback);
+    return !invalid;
+}
+
+/* --- the operations ------------------------------------------------------- */
+
+int
+shd_life_add_ref(shd_handle *handle)
+{
+    uint32_t state = atomic_load(&handle->state);
+    do {
+        if (state == 0) {
+            return state_error(handle);
+        }
+        if (state & SHD_CLOSED) {
+            shd_events_emit(handle, SHD_EVENT_USE_CLOSED, shd_refs(state), 0,
+                            0, handle->value, NULL);
+            return closed_error(handle);
+        }
+        if (shd_refs(state) == SHD_MOST_REFS) {
+            shd_events_emit(handle, SHD_EVENT_OVERFLOW, SHD_MOST_REFS, 0, 0,
+                            handle->value, NULL);
+            PyErr_Format(shd_interp_error(SHD_ERROR_OVERFLOW),
+                         "%.200s has %u references already",
+                         Py_TYPE(handle)->tp_name, SHD_MOST_REFS);
+            return -1;
+        }
+    } while (!atomic_compare_exchange_weak(&handle->state, &state,
+                                           state + SHD_ONE_REF));
+    if (shd_has(handle, SHD_VALUED)) {
+        shd_events_emit(handle, SHD_EVENT_ADD_REF, shd_refs(state) + 1, 0, 0,
+                        handle->value, NULL);
+    }
+    return 0;
+}
+
+int
+shd_life_release(shd_handle *handle)
+{
+    uint32_t state = atomic_load(&handle->state);
+    uint32_t next;
+    int perform;
+    do {
+        if (state == 0) {
+            return state_error(handle);
+        }
+        if (shd_refs(state) == 0) {
+            shd_events_emit(handle, SHD_EVENT_DOUBLE_RELEASE, 0, 0, 0,
+                            handle->value, NULL);
+            return closed_error(handle);
+        }
+        perform = 0;
+        next = state - SHD_ONE_REF;
+        if (shd_refs(next) == 0) {
+            if (!(state & SHD_CLOSED)) {
+                perform = decide(handle, 0);
+                if (perform < 0) {
+                    return -1;
+                }
+            }
+            next |= SHD_CLOSED;
+        }
+    } while (!atomic_compare_exchange_weak(&handle->state, &state, next));
+
+    if (shd_refs(next) || (state & SHD_CLOSED)) {
+        if (shd_has(handle, SHD_VALUED)) {
+            shd_events_emit(handle, SHD_EVENT_RELEASE, shd_refs(next), 0, 0,
+                            handle->value, NULL);
+        }
+        return 0;
+    }
+    if (!(state & SHD_DISPOSED)) {
+        shd_events_emit(handle, SHD_EVENT_DOUBLE_RELEASE, 0, 0, 0,
+                        handle->value, NULL);
+    }
+    else if (shd_has(handle, SHD_VALUED)) {
+        shd_events_emit(handle, SHD_EVENT_RELEASE, 0, 0, 0, handle->value,
+                        NULL);
+    }
+    return finish(handle, perform,
+                  shd_has(handle, SHD_DEFERRED_EXIT) ? SHD_ENDING_EXITED
+                                                     : SHD_ENDING_CLOSED,
+                  0);
+}
+
+int
+shd_life_dispose(shd_handle *handle, int ending, int finalizer)
+{
+    int flags = finalizer ? SHD_FLAG_FINALIZER : 0;
+    uint32_t state = atomic_load(&handle->state);
+    uint32_t next;
+    int perform;
+    do {
+        if (state == 0) {
+            return finalizer ? 0 : state_error(handle);
+        }
+        if ((state & SHD_DISPOSED) || shd_refs(state) == 0) {
+            return 0;
+        }
+        perform = 0;
+        next = (state - SHD_ONE_REF) | SHD_DISPOSED;
+        if (shd_refs(next) == 0) {
+            if (!(state & SHD_CLOSED)) {
+                perform = decide(handle, flags);
+                if (perform < 0) {
+                    return -1;
+                }
+            }
+            next |= SHD_CLOSED;
+        }
+    } while (!atomic_compare_exchange_weak(&handle->state, &state, next));
+
+    if (state & SHD_CLOSED) {
+        return 0;
+    }
+    if (shd_refs(next) == 0) {
+        return finish(handle, perform, ending, flags);
+    }
+    if (ending == SHD_ENDING_EXITED) {
+        handle->base.bits |= SHD_DEFERRED_EXIT;
+    }
+    if (shd_has(handle, SHD_VALUED)) {
+        shd_events_emit(handle, SHD_EVENT_DISPOSE, shd_refs(next), ending,
+                        flags, handle->value, NULL);
+    }
+    return 0;
+}
+
+int
+shd_life_close_critical(shd_handle *handle, int ending, int finalizer)
+{
+    int flags = finalizer ? SHD_FLAG_FINALIZER : 0;
+    uint32_t state = atomic_load(&handle->state);
+    if (state == 0) {
+        return finalizer ? 0 : state_error(handle);
+    }
+    if (state & SHD_CLOSED) {
+        return 0;
+    }
+    int perform = decide(handle, flags);
+    if (perform < 0) {
+        return -1;
+    }
+    if (!atomic_compare_exchange_strong(&handle->state, &state,
+                                        SHD_CLOSED | SHD_DISPOSED)) {
+        return 0;
+    }
+    return finish(handle, perform, ending, flags);
+}
+
+int
+shd_life_invalidate(shd_handle *handle)
+{
+    uint32_t state = atomic_load(&handle->state);
+    if (state == 0) {
+        return state_error(handle);
+    }
+    state = atomic_fetch_or(&handle->state, SHD_CLOSED);
+    if (!(state & SHD_CLOSED) && shd_has(handle, SHD_VALUED)) {
+        shd_events_emit(handle, SHD_EVENT_INVALIDATE, shd_refs(state),
+                        SHD_ENDING_TRANSFERRED, 0, handle->value, NULL);
+        leave(handle);
+    }
+    return 0;
+}
+
+void
+shd_life_forget(shd_handle *handle)
+{
+    leave(handle);
+    handle->base.bits &= ~(SHD_VALUED | SHD_SERIAL_MASK);
+}
+
+int
+shd_life_detach(shd_handle *handle)
+{
+    uint32_t state = atomic_load(&handle->state);
+    do {
+        if (state == 0) {
+            return state_error(handle);
+        }
+        if (state & SHD_CLOSED) {
+            return closed_error(handle);
+        }
+        uint32_t others = shd_refs(state) - !(state & SHD_DISPOSED);
+        if (others) {
+            PyErr_Format(shd_interp_error(SHD_ERROR_STATE),
+                         "%.200s cannot be detached: %u references are out",
+                         Py_TYPE(handle)->tp_name, others);
+            return -1;
+        }
+    } while (!atomic_compare_exchange_weak(&handle->state, &state,
+                                           SHD_CLOSED | SHD_DISPOSED));
+    if (shd_has(handle, SHD_VALUED)) {
+        shd_events_emit(handle, SHD_EVENT_CLOSE, 0, SHD_ENDING_TRANSFERRED, 0,
+                        handle->value, NULL);
+        leave(handle);
+    }
+    return 0;
+}
+
+/* --- finalization --------------------------------------------------------- */
+
+static int
+is_open(const shd_handle *handle)
+{
+    uint32_t state = atomic_load(&handle->state);
+    return state != 0 && !(state & (SHD_CLOSED | SHD_DISPOSED));
+}
+
+int
+shd_life_call_dispose(shd_handle *handle, int disposing)
+{
+    if (shd_type_info_of(Py_TYPE(handle))->python_dispose) {
+        PyObject *result = PyObject_CallMethod(
+            (PyObject *)handle, "dispose", "O",
+            disposing ? Py_True : Py_False);
+        Py_XDECREF(result);
+        return result == NULL ? -1 : 0;
+    }
+    int ending = !disposing                        ? finalizer_ending()
+                 : shd_has(handle, SHD_EXITING) ? SHD_ENDING_EXITED
+                                                : SHD_ENDING_CLOSED;
+    return shd_has(handle, SHD_IS_CRITICAL)
+               ? shd_life_close_critical(handle, ending, !disposing)
+               : shd_life_dispose(handle, ending, !disposing);
+}
+
+int
+shd_life_needs_finalizer(shd_handle *handle)
+{
+    if (!is_open(handle)) {
+        return 0;
+    }
+    const shd_type_info *info = shd_type_info_of(Py_TYPE(handle));
+    return info->python_release || info->python_dispose
+           || info->python_finalize || info->python_invalid;
+}
+
+void
+shd_life_finalize(shd_handle *handle)
+{
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    const shd_type_info *info = shd_type_info_of(Py_TYPE(handle));
+    const char *method = "dispose";
+    int result;
+    if (info->python_finalize) {
+        method = "finalize";
+        PyObject *answer
+            = PyObject_CallMethod((PyObject *)handle, method, NULL);
+        Py_XDECREF(answer);
+        result = answer == NULL ? -1 : 0;
+    }
+    else {
+        result = shd_life_call_dispose(handle, 0);
+    }
+    if (result < 0) {
+        report_unraisable(handle, method);
+    }
+    if (is_open(handle)) {
+        /* An override that forgot its base: the resource must not pay. */
+        int ending = finalizer_ending();
+        result = shd_has(handle, SHD_IS_CRITICAL)
+                     ? shd_life_close_critical(handle, ending, 1)
+                     : shd_life_dispose(handle, ending, 1);
+        if (result < 0) {
+            report_unraisable(handle, "release_handle");
+        }
+    }
+    PyErr_Restore(type, value, traceback);
+}
+
+void
+shd_life_dealloc(shd_handle *handle)
+{
+    PyObject *type, *value, *traceback;
+    const shd_kind *kind = shd_type_info_of(Py_TYPE(handle))->kind;
+    if (is_open(handle)) {
+        PyErr_Fetch(&type, &value, &traceback);
+        if (kind->release && shd_has(handle, SHD_IS_CRITICAL)) {
+            shd_life_close_critical(handle, finalizer_ending(), 1);
+        }
+        else if (kind->release) {
+            shd_life_dispose(handle, finalizer_ending(), 1);
+        }
+        else if (shd_has(handle, SHD_VALUED) && shd_has(handle, SHD_OWNS)) {
+            shd_events_emit(handle, SHD_EVENT_RELEASE_FAILED, 0, 0,
+                            SHD_FLAG_FINALIZER, 0,
+                            "__del__ did not call super().__del__(), so "
+                            "release_handle was never called");
+        }
+        PyErr_Restore(type, value, traceback);
+    }
+    if (handle->slot == 0) {
+        return;
+    }
+    if (!shd_has(handle, SHD_OWNS)) {
+        leave(handle);
+    }
+    else if (!kind->release) {
+        shd_entry *entry = shd_table_entry(handle->slot);
+        uint64_t meta = atomic_load(&entry->meta);
+        if (shd_table_serial(meta) == shd_serial(handle)) {
+            entry->value = 0; /* open for ever: its hook needs the object */
+        }
+    }
+}
+
+void
+shd_life_sweep(shd_handle *handle)
+{
+    uint32_t state = atomic_load(&handle->state);
+    int perform;
+    do {
+        if (state == 0 || (state & SHD_CLOSED)) {
+            return;
+        }
+        perform = decide(handle, SHD_FLAG_FINALIZER);
+    } while (!atomic_compare_exchange_weak(
+        &handle->state, &state, state | SHD_CLOSED | SHD_DISPOSED));
+    handle->base.bits |= SHD_FINALIZED;
+    finish(handle, perform > 0, SHD_ENDING_SWEPT, SHD_FLAG_FINALIZER);
+}

@@ -1,0 +1,16 @@
+/* Forks and ends: of interpreters, of the process. */
+#ifndef SHD_PROCESS_H
+#define SHD_PROCESS_H
+
+#include "interp.h"
+
+/* Registers the hooks of the process, once.  -1 with an exception. */
+int shd_process_start(void);
+
+/* Registers the end of the running interpreter.  -1 with an exception. */
+int shd_process_watch_interp(shd_interp *state);
+
+/* Releases what the interpreter's handles still hold; returns how many. */
+int shd_process_sweep(int64_t interp, int may_run_python);
+
+#endif

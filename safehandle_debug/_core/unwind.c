@@ -1,0 +1,171 @@
+/* Walking frames, and finding the stack's id without hashing all of it.
+ *
+ * A walk costs a nanosecond a frame; hashing costs several.  Each thread keeps
+ * the stack that it captured last, and only the frames beyond the common part
+ * are looked up.  Frames are compared by (code, lasti) from the outermost in:
+ * a frame's address proves nothing, the next call reuses it. */
+#include "unwind.h"
+
+#include "depot.h"
+
+static int use_frames;
+static PyCodeObject *importer; /* importlib's frame around every module body */
+
+#if SHD_HAVE_FRAMES
+static uint32_t
+walk_frames(shd_walked *walk)
+{
+    uint32_t count = 0;
+    shd_frame *frame = shd_frame_newest(PyThreadState_Get());
+    for (; frame != NULL && count < SHD_WALK_FRAMES;
+         frame = shd_frame_caller(frame)) {
+        if (shd_frame_is_complete(frame)) {
+            walk[count].code = shd_frame_code(frame);
+            walk[count].lasti = (uint32_t)shd_frame_lasti(frame);
+            count++;
+        }
+    }
+    return count;
+}
+#endif
+
+static uint32_t
+walk_public(shd_walked *walk)
+{
+    uint32_t count = 0;
+    PyFrameObject *frame = PyThreadState_GetFrame(PyThreadState_Get());
+    while (frame != NULL && count < SHD_WALK_FRAMES) {
+        PyCodeObject *code = PyFrame_GetCode(frame);
+        walk[count].code = code;
+        walk[count].lasti = (uint32_t)PyFrame_GetLasti(frame);
+        count++;
+        PyFrameObject *caller = PyFrame_GetBack(frame);
+        Py_DECREF(code); /* the frame still holds it */
+        Py_DECREF(frame);
+        frame = caller;
+    }
+    Py_XDECREF(frame);
+    return count;
+}
+
+static uint32_t
+walk_stack(shd_walked *walk)
+{
+#if SHD_HAVE_FRAMES
+    if (use_frames) {
+        return walk_frames(walk);
+    }
+#endif
+    return walk_public(walk);
+}
+
+uint32_t
+shd_unwind_capture(shd_thread *thread, Py_ssize_t index)
+{
+    uint32_t count = walk_stack(thread->walk);
+    uint32_t skip = 0;
+    uint32_t most = shd_rec.settings.frames;
+    if (count > most) {
+        /* The window moves in steps, so that calls at almost the same depth
+           still share their outer part. */
+        skip = (count - most) & ~(uint32_t)(SHD_WINDOW - 1);
+        count -= skip;
+    }
+    if (thread->cached_epoch != shd_rec.epoch
+        || thread->cached_deaths != shd_depot_deaths
+        || thread->cached_skip != skip) {
+        thread->cached = 0;
+        thread->cached_epoch = shd_rec.epoch;
+        thread->cached_deaths = shd_depot_deaths;
+        thread->cached_skip = skip;
+    }
+    uint32_t common = 0;
+    uint32_t shared = count < thread->cached ? count : thread->cached;
+    const shd_walked *from = thread->walk + count - 1;
+    while (common < shared && thread->cache[common].code == from->code
+           && thread->cache[common].lasti == from->lasti) {
+        common++;
+        from--;
+    }
+    uint32_t id = common ? thread->cache[common - 1].id : 0;
+    for (; common < count; common++, from--) {
+        uint32_t code = shd_depot_code(from->code, index);
+        if (code == 0) {
+            break;
+        }
+        uint32_t node = shd_depot_node(id, code, from->lasti, common + 1);
+        if (node == 0) {
+            break;
+        }
+        id = node;
+        thread->cache[common] = (shd_walked){from->code, from->lasti, id};
+    }
+    thread->cached = common;
+    /* A stack that lacks its inner frames would name the wrong place. */
+    return common == count ? id : 0;
+}
+
+int
+shd_unwind_importing(const shd_thread *thread)
+{
+    for (uint32_t i = 0; importer != NULL && i < thread->cached; i++) {
+        if (thread->cache[i].code == importer) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+static PyCodeObject *
+find_importer(void)
+{
+    PyObject *module = PyImport_ImportModule("_frozen_importlib");
+    PyObject *function
+        = module == NULL ? NULL
+                         : PyObject_GetAttrString(
+                             module, "_call_with_frames_removed");
+    PyObject *code = function == NULL
+                         ? NULL
+                         : PyObject_GetAttrString(function, "__code__");
+    Py_XDECREF(module);
+    Py_XDECREF(function);
+    if (code == NULL || !PyCode_Check(code)) {
+        PyErr_Clear();
+        Py_CLEAR(code);
+    }
+    return (PyCodeObject *)code;
+}
+
+int
+shd_unwind_start(void)
+{
+    if (importer == NULL) {
+        importer = find_importer();
+    }
+#if SHD_HAVE_FRAMES
+    shd_thread *thread = shd_thread_get();
+    if (thread == NULL) {
+        return -1;
+    }
+    use_frames = 0;
+    uint32_t expected = walk_public(thread->walk);
+    shd_walked *other = PyMem_RawMalloc(sizeof(thread->walk));
+    if (other == NULL) {
+        return -1;
+    }
+    uint32_t found = walk_frames(other);
+    use_frames = found == expected;
+    for (uint32_t i = 0; use_frames && i < found; i++) {
+        use_frames = other[i].code == thread->walk[i].code
+                     && other[i].lasti == thread->walk[i].lasti;
+    }
+    PyMem_RawFree(other);
+#endif
+    return 0;
+}
+
+const char *
+shd_unwind_source(void)
+{
+    return use_frames ? "frames" : "public";
+}
