@@ -30,6 +30,7 @@ _ORDER: dict[FindingKind, int] = {
     "leak": 4,
     "abandoned": 5,
 }
+_COUNTED = ("add-ref", "release", "dispose")  # events that change the count
 _MOST_SERIALS = 16  # of handles alike
 
 _Identity = tuple[str, str, tuple[Place, ...]]  # kind, owner, places
@@ -92,11 +93,15 @@ def find(ledger: Ledger, *, now: bool = False) -> list[Finding]:
 def _judged(history: History, over: bool, cwd: str) -> list[_Verdict]:
     if history.inherited:
         return []
-    verdicts = [
-        verdict
-        for event in history.events
-        if (verdict := _judged_event(history, event, cwd)) is not None
-    ]
+    verdicts: list[_Verdict] = []
+    for event in history.events:
+        verdict = _judged_event(history, event, cwd)
+        if verdict is None:
+            continue
+        # Once the count is broken, more of the same on the handle is its consequence.
+        again = verdict.kind == "double-release"
+        if not (again and any(each.kind == verdict.kind for each in verdicts)):
+            verdicts.append(verdict)
     if not history.borrowed:
         ending = _judged_ending(history, over, cwd)
         if ending is not None:
@@ -108,7 +113,7 @@ def _judged_event(history: History, event: Event, cwd: str) -> _Verdict | None:
     at = place(site_of(event.stack), cwd)
     who = named(history)
     if event.kind == "double-release":
-        message = f"{who} was released at {at} after its last reference was gone"
+        message = f"{who} was released at {at} {_why_double(history, event, cwd)}"
         return _Verdict("double-release", message, event.stack, "events", event)
     if event.kind == "release-failed":
         why = f": {reason}" if (reason := _reason(event)) else ""
@@ -124,17 +129,32 @@ def _judged_event(history: History, event: Event, cwd: str) -> _Verdict | None:
     return None
 
 
+def _why_double(history: History, event: Event, cwd: str) -> str:
+    """Closed before, or closed by this very release that nobody owed."""
+    before = (each for each in history.events if each.kind == "close" and each.seq < event.seq)
+    close = next(before, None)
+    if close is not None:
+        return f"after it was closed at {place(site_of(close.stack), cwd)}"
+    if event.refs == 0 and any(each.kind == "close" for each in history.events):
+        return "without an add-ref: that closed it under its owner"
+    return "with no reference left to release"
+
+
 def _judged_ending(history: History, over: bool, cwd: str) -> _Verdict | None:
     is_open = history.ending in (None, "lost")
-    if is_open and not over:
+    by_finalizer = history.ending in ("dropped", "collected")
+    if not is_open and not by_finalizer and history.ending != "swept":
         return None
+    disposed = _disposed(history)
+    nobody_left = disposed is not None and bool(disposed.flags & Flag.FINALIZER)
+    if is_open and not over and not nobody_left:
+        return None
+    if disposed is not None and not _is_balanced(history):
+        return _unbalanced(history, disposed, cwd)
+    if is_open and any(event.kind == "release-failed" for event in history.events):
+        return None  # open because of that, which is told already
     close = next((event for event in reversed(history.events) if event.kind == "close"), None)
     flags = close.flags if close is not None else 0
-    by_finalizer = history.ending in ("dropped", "collected")
-    if not is_open and history.ending != "swept" and not by_finalizer:
-        return None
-    if _was_disposed(history) and not (by_finalizer and _is_balanced(history)):
-        return _unbalanced(history, cwd)
     who = named(history)
     opened = f"{who} opened at {place(history.site, cwd)}"
     if by_finalizer and not flags & Flag.FINALIZING:
@@ -146,38 +166,40 @@ def _judged_ending(history: History, over: bool, cwd: str) -> _Verdict | None:
     return _Verdict("leak", f"{opened} was never closed", history.opened, "ending")
 
 
-def _unbalanced(history: History, cwd: str) -> _Verdict:
+def _unbalanced(history: History, disposed: Event, cwd: str) -> _Verdict:
     forgotten = [each.add_ref for each in references(history.events) if each.release is None]
     who = named(history)
+    asked = "its owner was dropped" if disposed.flags & Flag.FINALIZER else "it was closed"
     if not forgotten:
-        dispose = next(event for event in history.events if event.kind == "dispose")
-        at = place(site_of(dispose.stack), cwd)
-        message = f"{who} stayed open after it was closed at {at}: references were never released"
-        return _Verdict("unbalanced", message, dispose.stack, "ending", dispose)
+        at = place(site_of(disposed.stack), cwd)
+        message = f"{who} stayed open after {asked} at {at}: references were never released"
+        return _Verdict("unbalanced", message, disposed.stack, "ending", disposed)
     at = place(site_of(forgotten[0].stack), cwd)
-    message = f"{who} stayed open after it was closed: the add-ref at {at} was never released"
+    message = f"{who} stayed open after {asked}: the add-ref at {at} was never released"
     if len(forgotten) > 1:
         message += f", nor {plural(len(forgotten) - 1, 'other')}"
     return _Verdict("unbalanced", message, forgotten[0].stack, "ending", forgotten[0])
 
 
-def _was_disposed(history: History) -> bool:
-    """True when somebody asked to close it while references were out.
+def _disposed(history: History) -> Event | None:
+    """Somebody's wish to close it while references were out.
 
     The exit sweep asks for every handle: that is nobody."""
-    return any(event.kind == "dispose" and event.ending != "swept" for event in history.events)
+    asked = (event for event in history.events if event.kind == "dispose")
+    return next((event for event in asked if event.ending != "swept"), None)
 
 
 def _is_balanced(history: History) -> bool:
-    return all(each.release is not None for each in references(history.events))
+    """True when every reference was released in the end."""
+    counts = [event.refs for event in history.events if event.kind in _COUNTED]
+    return bool(counts) and counts[-1] == 0
 
 
 def _reason(event: Event) -> str:
-    if event.detail:
-        return event.detail
-    if event.value > 0 and event.value in errno.errorcode:
-        return f"{os.strerror(event.value)} ({errno.errorcode[event.value]})"
-    return ""
+    name = errno.errorcode.get(event.value)
+    if name is None:
+        return event.detail or ""
+    return f"{event.detail or os.strerror(event.value)} ({name})"
 
 
 # --- alike ones ---

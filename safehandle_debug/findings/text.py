@@ -15,6 +15,7 @@ The first line alone must do: it is what a list or a test's summary shows.
 
 from __future__ import annotations
 
+import textwrap
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ from safehandle_debug.ledger.references import references
 MOST_LINES: Final = 25  # after the first one
 _MOST_HELD: Final = 10  # groups of handles that a killed process held
 
+_INDENT: Final = "    "
 _LABEL_WIDTH: Final = 9
 _OPENED_FRAMES: Final = 8
 _OTHER_FRAMES: Final = 4
@@ -48,9 +50,18 @@ _ENDINGS: Final = {
 }
 
 
+_ACTS: Final = {
+    "double-release": "released",
+    "double-owner": "again",
+    "release-failed": "failed",
+    "leak": "replaced",
+}
+_LATER_ACTS: Final = 2
+
+
 @dataclass(slots=True)
 class _Page:
-    """Lines being written, cut to a width, with or without color."""
+    """Lines being written, with or without color."""
 
     color: bool
     width: int
@@ -58,11 +69,12 @@ class _Page:
 
     def add(self, text: str, *styles: str) -> None:
         text = _printable(text)
-        if len(text) > self.width:
-            text = text[: max(self.width - 1, 1)] + "…"
         if self.color and styles:
             text = "".join(styles) + text + _PLAIN
         self.lines.append(text)
+
+    def wrap(self, text: str) -> None:
+        self.lines += textwrap.wrap(_printable(text), self.width, subsequent_indent="  ")
 
     def row(self, label: str, text: str, *styles: str) -> None:
         self.add(f"  {label:<{_LABEL_WIDTH}}{text}", *styles)
@@ -79,7 +91,7 @@ def first_line(finding: Finding) -> str:
 def render_finding(finding: Finding, *, color: bool = False, width: int = 100) -> str:
     """The whole finding in at most 26 lines, the first of them first_line().
 
-    The first line is never cut; the others to `width`."""
+    Source is cut to `width`; what one may want to copy never is."""
     handle = finding.handle
     page = _Page(color, max(width, 40))
     _source(page, finding)
@@ -88,15 +100,12 @@ def render_finding(finding: Finding, *, color: bool = False, width: int = 100) -
     _references(page, finding)
     if finding.victim is not None:
         _victim(page, finding.victim, finding.cwd)
-    if finding.kind in ("double-release", "double-owner", "release-failed") or (
-        finding.kind == "leak" and finding.culprit != handle.opened
-    ):
-        _acts(page, finding)
+    _acts(page, finding)
     _ending(page, finding)
     if handle.events_dropped:
-        page.row("note", "older events of it were dropped to stay within the recording's size")
+        page.row("note", "some of its events were dropped to stay within the recording's size")
     if handle.unsampled:
-        page.row("note", "it was acquired while nothing was recorded: where is not known")
+        page.row("note", "it was not sampled: where it was opened is not recorded")
     heading = first_line(finding)
     if color:
         shade = _YELLOW if finding.severity == "warning" else _RED
@@ -147,8 +156,9 @@ def render_summary(
         counts: Counter[str] = Counter()
         for finding in findings:
             counts[finding.kind] += finding.count
-        what = ", ".join(f"{count:,} {kind}" for kind, count in counts.items())
-        page.add(f"{plural(len(findings), 'finding')} in {scope}: {what}", _BOLD)
+        what = ", ".join(f"{kind} {count:,}" for kind, count in counts.items())
+        page.add(f"{plural(len(findings), 'finding')} in {scope}", _BOLD)
+        page.wrap(f"  {what}")
     else:
         page.add(f"nothing found in {scope}", _BOLD)
     for process in processes:
@@ -175,9 +185,12 @@ def _source(page: _Page, finding: Finding) -> None:
     line = excerpt(frame, finding.cwd, as_of_ns=_last_event_ns(finding))
     if line is None:
         return
-    page.add(f"    {line.text}", _BOLD)
-    if line.start < line.end:
-        page.add("    " + " " * line.start + "^" * (line.end - line.start), _RED)
+    room = page.width - len(_INDENT)
+    cut = line.text if len(line.text) <= room else line.text[: room - 3] + "..."
+    page.add(_INDENT + cut, _BOLD)
+    end = min(line.end, len(cut))
+    if line.start < end:
+        page.add(_INDENT + " " * line.start + "^" * (end - line.start), _RED)
 
 
 def _last_event_ns(finding: Finding) -> int:
@@ -187,12 +200,15 @@ def _last_event_ns(finding: Finding) -> int:
 
 def _who(page: _Page, finding: Finding) -> None:
     handle = finding.handle
-    parts = [f"{numbered(handle)} of process {finding.pid}", f"thread {handle.thread}"]
-    if handle.task:
-        parts.append(f"task {handle.task}")
+    page.row("handle", f"{numbered(handle)}, of process {finding.pid}")
+    where = f"{finding.thread}"
+    if finding.thread != handle.thread:
+        where += f" (opened in {handle.thread})"
+    if task := finding.task or handle.task:
+        where += f", task {task}"
     if finding.test:
-        parts.append(f"test {finding.test}")
-    page.row("handle", ", ".join(parts))
+        where += f", test {finding.test}"
+    page.row("thread", where)
 
 
 def _references(page: _Page, finding: Finding) -> None:
@@ -221,19 +237,25 @@ def _references(page: _Page, finding: Finding) -> None:
 
 
 def _acts(page: _Page, finding: Finding) -> None:
-    """What led to the wrong act, and the act: stacks of the two last ones."""
-    closes = [event for event in finding.events if event.kind in ("close", "invalidate")]
-    acts = {
-        "double-release": "again",
-        "double-owner": "again",
-        "release-failed": "failed",
-        "leak": "replaced",
-    }
-    if finding.kind == "double-release" and closes:
-        _stack(page, "closed", closes[0].stack, finding.cwd, most=_OTHER_FRAMES)
-    _stack(page, acts[finding.kind], finding.culprit, finding.cwd, most=_OTHER_FRAMES)
-    if finding.thread != finding.handle.thread:
-        page.row("", f"in thread {finding.thread}")
+    """The wrong act's stack, and those that belong to it."""
+    if finding.kind not in _ACTS or finding.culprit == finding.handle.opened:
+        return
+
+    def show(label: str, stack: Sequence[Frame]) -> None:
+        _stack(page, label, stack, finding.cwd, most=_OTHER_FRAMES)
+
+    if finding.kind == "double-release":
+        acts = [event for event in finding.events if event.kind == "double-release"]
+        closes = (event for event in finding.events if event.kind == "close")
+        close = next(closes, None)
+        if close is not None and acts and close.seq < acts[0].seq:
+            show("closed", close.stack)
+        show(_ACTS[finding.kind], finding.culprit)
+        later = dict.fromkeys(event.stack for event in acts if event.stack != finding.culprit)
+        for stack in list(later)[:_LATER_ACTS]:
+            show("again", stack)
+        return
+    show(_ACTS[finding.kind], finding.culprit)
 
 
 def _victim(page: _Page, victim: History, cwd: str) -> None:

@@ -68,7 +68,10 @@ def from_events(
         beginning = events[0]._replace(detail=0, stack=0)
     history = _begun(beginning, recording)
     history.refs = live.refs if live is not None else events[-1].refs
-    history.events_dropped = acquire is None or _has_gap(events, acquire, recording)
+    if acquire is None and live is None and not recording.header.dropped_events:
+        history.unsampled = True
+    if not history.unsampled:
+        history.events_dropped = acquire is None or _has_gap(events, acquire, recording)
     for raw in events:
         if raw.kind in _ENDS:
             history.ending = ENDINGS.get(raw.ending)

@@ -186,11 +186,17 @@ class Ledger:
         """What findings need, alike ones grouped; examples have events.
 
         Open handles are among them when the process ended normally, or with
-        `now`."""
+        `now`; and always those whose finalizer ran while references were out,
+        which nobody can release any more."""
         groups: list[tuple[Literal["ending", "events"], list[int], int]] = []
         groups += (("events", [serial], 1) for serial in self._replay.problems)
         groups += (
             ("ending", group.serials, group.count) for group in self._replay.groups.values()
+        )
+        groups += (
+            ("ending", [serial], 1)
+            for serial, by_finalizer in self._replay.disposed.items()
+            if by_finalizer
         )
         if now or self.saw_exit:
             groups += (("ending", *each) for each in self._open_alike())
@@ -226,13 +232,17 @@ class Ledger:
         ]
 
     def _open_alike(self) -> Iterable[tuple[list[int], int]]:
-        """(first serials, count) of open handles that may be leaks."""
+        """(first serials, count) of open handles that may be leaks; those that
+        a finalizer disposed are counted elsewhere."""
         groups: dict[Key, tuple[list[int], int]] = {}
         singly = 0
         for raw in self._own_live():
             if raw.flags & Flag.BORROWED:
                 continue
-            disposed = raw.serial in self._replay.disposed
+            by_finalizer = self._replay.disposed.get(raw.serial)
+            if by_finalizer:
+                continue
+            disposed = by_finalizer is not None
             if raw.flags & Flag.IMPORTING and not disposed:
                 continue
             single = disposed and singly < _SINGLY

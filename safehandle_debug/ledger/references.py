@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from safehandle_debug.ledger.model import Event
 from safehandle_debug.ledger.sites import site_of
-from safehandle_debug.recording.format import Flag
 
 
 @dataclass(slots=True)
@@ -27,23 +26,13 @@ def references(events: Iterable[Event]) -> list[Reference]:
     function that forgot, not one that was busy at the time."""
     found: list[Reference] = []
     open: list[Reference] = []
-    disposed = False
     for event in events:
         if event.kind == "add-ref":
             found.append(Reference(event))
             open.append(found[-1])
-        elif event.kind == "dispose":
-            disposed = True
-        elif open and (event.kind == "release" or _drops_last(event, disposed)):
+        elif event.kind == "release" and open:
             open.pop(_likeliest(open, event)).release = event
     return found
-
-
-def _drops_last(event: Event, disposed: bool) -> bool:
-    """True for a close that was the last release, not the owner's own."""
-    if event.kind != "close" or not disposed or event.ending == "swept":
-        return False
-    return not event.flags & (Flag.FINALIZER | Flag.FINALIZING)
 
 
 def _likeliest(open: list[Reference], release: Event) -> int:

@@ -66,7 +66,8 @@ class Replay:
         # serial -> (type, stack, flags) of its acquire
         self._open: dict[int, tuple[int, int, int]] = {}
         self._orphans: dict[int, Row] = {}
-        self.disposed: dict[int, None] = {}  # asked to close, references still out
+        # Asked to close while references were out -> whether by a finalizer.
+        self.disposed: dict[int, bool] = {}
         self.problems: dict[int, None] = {}  # with events that are findings
         self.groups: dict[Key, Group] = {}
         self.abandoned = 0
@@ -121,7 +122,7 @@ class Replay:
         elif serial <= self._inherited or flags & _NOT_OURS:
             return
         elif kind == EventKind.DISPOSE:
-            self.disposed[serial] = None
+            self.disposed[serial] = bool(flags & Flag.FINALIZER)
         elif kind in _PROBLEMS and len(self.problems) < MOST_PROBLEMS:
             self.problems[serial] = None
 
