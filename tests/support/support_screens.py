@@ -6,13 +6,18 @@ are written to disk and compiled, so that stacks, lines and sources are real.
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
 import textwrap
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType
+from typing import Any
 
+from safehandle_tui.model.tracks import Clock
+from safehandle_tui.watch import WatchApp
 from support_recording import (
     MILLISECOND,
     STARTED_NS,
@@ -24,7 +29,6 @@ from textual.app import App
 from textual.pilot import Pilot
 
 from safehandle_debug.recording.format import Ended, Ending, EventKind, Flag
-from safehandle_tui.model.tracks import Clock
 
 SECOND = 1000 * MILLISECOND
 SESSION = "20231114T221320.000000-4711"
@@ -143,6 +147,19 @@ class Leaky:
         return serials
 
 
+def builder(sources: Sources, *, alive: bool, **options: Any) -> RecordingBuilder:
+    """An empty recording of the made-up program; the same on all Pythons."""
+    meta = {
+        "argv": ["app/main.py", "--port", "8080"],
+        "executable": "/usr/bin/python3",
+        "cwd": str(sources.folder),
+        "python": "3.11.7",
+        "session": SESSION,
+        "suppressions": None,
+    }
+    return RecordingBuilder(meta=json.dumps(meta), alive=alive, **options)
+
+
 def leaky_session(root: Path, *, leaks: int = 40, alive: bool = True) -> Leaky:
     """A session of one process with `leaks` handles open at app/db.py:6, one
     of them with an add-ref that was never released, a pipe pair, a handle
@@ -150,9 +167,7 @@ def leaky_session(root: Path, *, leaks: int = 40, alive: bool = True) -> Leaky:
     folder = root / SESSION
     folder.mkdir(mode=0o700, parents=True)
     sources = Sources(root / "code")
-    book = RecordingBuilder(
-        argv=("app/main.py", "--port", "8080"), cwd=str(sources.folder), alive=alive
-    )
+    book = builder(sources, alive=alive)
     name = f"{os.getpid()}-{own_start_ticks()}.shd" if alive else "4711-42.shd"
     path = folder / name
     leaky = Leaky(folder, sources, book, path)
@@ -183,6 +198,34 @@ def end(leaky: Leaky, exit_code: int = 0, ended: Ended = Ended.EXIT) -> None:
     leaky.save()
 
 
+Scenario = Callable[[WatchApp, Pilot[int]], Awaitable[None]]
+
+
+def watch(
+    targets: Sequence[str | Path],
+    scenario: Scenario,
+    *,
+    size: tuple[int, int] = (120, 36),
+    clock: Clock | None = None,
+    seen: bool = True,
+) -> WatchApp:
+    """Runs the app without a terminal and plays the scenario with it.
+
+    Args:
+        seen: wait for the first view before the scenario begins."""
+
+    async def play() -> WatchApp:
+        app = WatchApp([str(target) for target in targets], clock=clock or FrozenClock())
+        async with app.run_test(size=size) as pilot:
+            if seen:
+                await until(pilot, lambda: app.view is not None, "a first view")
+                await pilot.pause()
+            await scenario(app, pilot)
+        return app
+
+    return asyncio.run(play())
+
+
 def screen_text(app: App[int]) -> str:
     """The screen as it is, one line a row, without trailing blanks."""
     strips = app.screen._compositor.render_strips()
@@ -190,14 +233,20 @@ def screen_text(app: App[int]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def steady(text: str) -> str:
+    """A screen without what differs from run to run: our own pid."""
+    return text.replace(f"{os.getpid():>7}", "   4711")
+
+
 async def until(pilot: Pilot[int], condition: Callable[[], object], what: str = "") -> None:
     """Lets the app run until the condition holds.
 
     Raises AssertionError with the screen when it does not in BOUND_S."""
-    loop_time = __import__("asyncio").get_running_loop().time
-    last = loop_time() + BOUND_S
+    clock = asyncio.get_running_loop().time
+    last = clock() + BOUND_S
     while not condition():
-        assert loop_time() < last, f"{what or 'the condition'} never held\n{screen_text(pilot.app)}"
+        in_time = pilot.app._exception is None and clock() < last
+        assert in_time, f"{what or 'the condition'} never held\n{screen_text(pilot.app)}"
         await pilot.pause(0.01)
 
 

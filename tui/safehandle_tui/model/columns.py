@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
-from safehandle_tui.model.rows import HandleRow, SiteRow
-from safehandle_tui.model.text import Line, Role, Span, age, count, fit, strip_of
+from safehandle_tui.model.rows import BUCKETS, HandleRow, SiteRow
+from safehandle_tui.model.text import Line, Role, Span, age, bar, count, fit, strip_of
 
 __all__ = [
     "HANDLE_COLUMNS",
+    "MANY",
     "SITE_COLUMNS",
     "Column",
+    "Marked",
     "Sort",
     "column_at",
     "header_line",
@@ -24,9 +26,25 @@ __all__ = [
     "row_line",
 ]
 
-RowT = TypeVar("RowT")
+
+class Marked(Protocol):
+    """What every row of a table has."""
+
+    @property
+    def key(self) -> Any: ...
+
+    @property
+    def mark(self) -> Span:
+        """One cell that is shown in front."""
+        ...
+
+
+RowT = TypeVar("RowT", bound=Marked)
+# From here on one site is worth being pointed at.
+MANY: Final = 10
 _GAP: Final = 2
-_MARGIN: Final = 3  # room for the cursor's marker in front
+_MARGIN: Final = 4  # room for the cursor and the mark in front
+_EDGE: Final = 1  # free at the right, beside the scroll bar
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +55,12 @@ class Column(Generic[RowT]):
     title: str
     width: int  # cells; the least when it has a weight
     cell: Callable[[RowT, int, int], Span]  # (row, now_ns, width) -> text and role
-    order: Callable[[RowT], Any]  # sort key, ascending
+    order: Callable[[RowT, int], Any]  # (row, now_ns) -> sort key, ascending
     descending: bool = False  # the order that is asked for first
     align: str = "<"
     keep: str = "start"  # the end of the text that survives a cut
     weight: int = 0  # share of the spare cells
+    most: int = 1000  # cells that it can make use of
     rank: int = 0  # 0: always there; else the highest rank gives way first
 
 
@@ -85,7 +104,7 @@ HANDLE_COLUMNS: Final[tuple[Column[HandleRow], ...]] = (
         "#",
         6,
         lambda row, now_ns, width: (str(row.serial), "muted"),
-        lambda row: (row.pid, row.serial),
+        lambda row, now_ns: (row.pid, row.serial),
         align=">",
     ),
     Column(
@@ -93,42 +112,45 @@ HANDLE_COLUMNS: Final[tuple[Column[HandleRow], ...]] = (
         "PID",
         7,
         lambda row, now_ns, width: (str(row.pid), "muted"),
-        lambda row: row.pid,
+        lambda row, now_ns: row.pid,
         align=">",
-        rank=3,
+        rank=4,
     ),
-    Column("state", "STATE", 13, _life, lambda row: _life(row, 0, 0)[0], rank=2),
+    Column("state", "STATE", 14, _life, lambda row, now_ns: _life(row, 0, 0)[0], rank=3),
     Column(
         "kind",
         "KIND",
         6,
         lambda row, now_ns, width: (row.kind, _text_of(row)),
-        lambda row: row.kind,
+        lambda row, now_ns: row.kind,
     ),
     Column(
         "value",
         "VALUE",
         5,
         lambda row, now_ns, width: (str(row.value), _text_of(row)),
-        lambda row: row.value,
+        lambda row, now_ns: row.value,
         align=">",
     ),
-    Column("age", "AGE", 6, _age, lambda row: -row.opened_at_ns, descending=True, align=">"),
+    Column(
+        "age", "AGE", 6, _age, lambda row, now_ns: row.age_ns(now_ns), descending=True, align=">"
+    ),
     Column(
         "refs",
         "REFS",
         4,
         lambda row, now_ns, width: (str(row.refs), "warn" if row.refs > 1 else _text_of(row)),
-        lambda row: row.refs,
+        lambda row, now_ns: row.refs,
         descending=True,
         align=">",
+        rank=1,
     ),
     Column(
         "site",
         "SITE",
-        20,
+        22,
         lambda row, now_ns, width: (row.site, "own" if _text_of(row) == "text" else "muted"),
-        lambda row: row.site,
+        lambda row, now_ns: row.site,
         keep="end",
         weight=3,
     ),
@@ -137,27 +159,30 @@ HANDLE_COLUMNS: Final[tuple[Column[HandleRow], ...]] = (
         "DETAIL",
         14,
         lambda row, now_ns, width: (row.detail or "-", _text_of(row)),
-        lambda row: row.detail,
+        lambda row, now_ns: row.detail,
         keep="end",
         weight=3,
+        rank=2,
     ),
     Column(
         "thread",
         "THREAD",
-        10,
+        11,
         lambda row, now_ns, width: (row.task or row.thread, "muted"),
-        lambda row: row.task or row.thread,
+        lambda row, now_ns: row.task or row.thread,
         weight=1,
-        rank=4,
+        most=16,
+        rank=5,
     ),
     Column(
         "owner",
         "OWNER",
-        14,
+        16,
         lambda row, now_ns, width: (row.owner, "muted"),
-        lambda row: row.owner,
+        lambda row, now_ns: row.owner,
         weight=1,
-        rank=5,
+        most=26,
+        rank=6,
     ),
 )
 
@@ -165,8 +190,7 @@ HANDLE_COLUMNS: Final[tuple[Column[HandleRow], ...]] = (
 def _strip(row: SiteRow, now_ns: int, width: int) -> Span:
     births: Sequence[int] = row.births
     if width < len(births):
-        step = -(-len(births) // width)
-        births = [sum(births[at : at + step]) for at in range(0, len(births), step)]
+        births = [one + two for one, two in zip(births[::2], births[1::2], strict=True)]
     return strip_of(births), "muted" if row.importing else "accent"
 
 
@@ -174,24 +198,33 @@ def _open(row: SiteRow, now_ns: int, width: int) -> Span:
     return count(row.open), "muted" if row.importing or not row.open else "strong"
 
 
+def _share(row: SiteRow, now_ns: int, width: int) -> Span:
+    if row.importing:
+        return bar(row.share, width), "muted"
+    # One line that holds most of what is open is what a leak looks like.
+    leaks = row.share >= 0.5 and row.open >= MANY
+    return bar(row.share, width), "bad" if leaks else "warn" if row.share >= 0.2 else "good"
+
+
 SITE_COLUMNS: Final[tuple[Column[SiteRow], ...]] = (
-    Column("open", "OPEN", 7, _open, lambda row: row.open, descending=True, align=">"),
+    Column("open", "OPEN", 7, _open, lambda row, now_ns: row.open, descending=True, align=">"),
+    Column("share", "SHARE", 10, _share, lambda row, now_ns: row.share, descending=True, rank=4),
     Column(
         "ended",
         "ENDED",
         7,
         lambda row, now_ns, width: (count(len(row.rows) - row.open), "muted"),
-        lambda row: len(row.rows) - row.open,
+        lambda row, now_ns: len(row.rows) - row.open,
         descending=True,
         align=">",
-        rank=2,
+        rank=3,
     ),
     Column(
         "oldest",
         "OLDEST",
         7,
         lambda row, now_ns, width: (age(max(0, now_ns - row.oldest_ns)), "text"),
-        lambda row: -row.oldest_ns,
+        lambda row, now_ns: -row.oldest_ns,
         descending=True,
         align=">",
     ),
@@ -200,43 +233,46 @@ SITE_COLUMNS: Final[tuple[Column[SiteRow], ...]] = (
         "NEWEST",
         7,
         lambda row, now_ns, width: (age(max(0, now_ns - row.newest_ns)), "text"),
-        lambda row: -row.newest_ns,
+        lambda row, now_ns: -row.newest_ns,
         align=">",
-        rank=4,
+        rank=6,
     ),
     Column(
         "kind",
         "KIND",
         7,
         lambda row, now_ns, width: (row.kind, "text"),
-        lambda row: row.kind,
-        rank=1,
+        lambda row, now_ns: row.kind,
+        rank=5,
     ),
     Column(
         "found",
         "WRONG",
-        16,
+        14,
         lambda row, now_ns, width: (row.found, "bad"),
-        lambda row: row.problems,
+        lambda row, now_ns: row.problems,
         descending=True,
+        rank=2,
     ),
     Column(
         "births",
-        "OPEN, BY BIRTH",
-        14,
+        "BY BIRTH",
+        BUCKETS // 2,
         _strip,
-        lambda row: (sum(1 for number in row.births if number), row.open),
+        lambda row, now_ns: (sum(1 for number in row.births if number), row.open),
         descending=True,
-        rank=3,
+        weight=2,
+        most=BUCKETS,
+        rank=1,
     ),
     Column(
         "site",
         "SITE",
         24,
         lambda row, now_ns, width: (row.site, "muted" if row.importing else "own"),
-        lambda row: row.site,
+        lambda row, now_ns: row.site,
         keep="end",
-        weight=1,
+        weight=3,
     ),
 )
 
@@ -252,19 +288,31 @@ def lay_out(
         without: names of columns that are not wanted.
     """
     chosen = [column for column in columns if column.name not in without]
-    room = cells - _MARGIN
+    room = cells - _MARGIN - _EDGE
     while True:
         spare = room - sum(column.width + _GAP for column in chosen) + _GAP
         droppable = max(chosen, key=lambda column: column.rank)
         if spare >= 0 or droppable.rank == 0:
             break
         chosen.remove(droppable)
-    weights = sum(column.weight for column in chosen)
-    widths = [
-        column.width + (max(0, spare) * column.weight // weights if weights else 0)
-        for column in chosen
-    ]
-    return list(zip(chosen, widths, strict=True))
+    return list(zip(chosen, _widths(chosen, max(0, spare)), strict=True))
+
+
+def _widths(columns: Sequence[Column[RowT]], spare: int) -> list[int]:
+    """Shares the spare cells out by weight, to none more than it can use."""
+    widths = [column.width for column in columns]
+    hungry = sorted(
+        (at for at, column in enumerate(columns) if column.weight),
+        key=lambda at: columns[at].most - columns[at].width,
+    )
+    weights = sum(columns[at].weight for at in hungry)
+    for at in hungry:
+        column = columns[at]
+        extra = min(spare * column.weight // weights, column.most - column.width)
+        widths[at] += extra
+        spare -= extra
+        weights -= column.weight
+    return widths
 
 
 def header_line(layout: Sequence[tuple[Column[Any], int]], sort: Sort) -> Line:
@@ -286,7 +334,7 @@ def row_line(
     layout: Sequence[tuple[Column[RowT], int]], row: RowT, now_ns: int, *, cursor: bool
 ) -> Line:
     """One row's cells; the cursor is marked by a sign, not by colour alone."""
-    spans: list[Span] = [(" ▸ " if cursor else " " * _MARGIN, "accent")]
+    spans: list[Span] = [(" ▸" if cursor else "  ", "accent"), row.mark, (" ", "text")]
     for at, (column, width) in enumerate(layout):
         text, role = column.cell(row, now_ns, width)
         spans.append((fit(text, width, align=column.align, keep=column.keep), role))

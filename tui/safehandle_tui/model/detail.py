@@ -6,7 +6,7 @@ into lines of text for any width without touching a file again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,8 +19,8 @@ from safehandle_tui.model.text import (
     Role,
     Span,
     age,
-    cell_width,
     clean,
+    clip,
     count,
     delta,
     fit,
@@ -32,7 +32,6 @@ from safehandle_tui.model.text import (
 __all__ = [
     "HandleDetail",
     "SiteDetail",
-    "clip",
     "handle_detail",
     "handle_lines",
     "handle_page",
@@ -114,25 +113,6 @@ def outstanding(events: Sequence[Event]) -> set[int]:
 
 
 # --- small pieces ---
-
-
-def clip(line: Iterable[Span], cells: int) -> Line:
-    """The line cut to the cells, with an ellipsis when something is lost."""
-    spans = tuple(line)
-    if line_width(spans) <= cells:
-        return spans
-    kept: list[Span] = []
-    left = cells
-    for text, role in spans:
-        width = cell_width(text)
-        if width >= left:
-            kept.append((fit(text + " ", left) if width == left else fit(text, left), role))
-            if width == left and kept[-1][0][-1] != "…":
-                kept[-1] = (fit(text + "  ", left), role)
-            break
-        kept.append((text, role))
-        left -= width
-    return tuple(kept)
 
 
 def _beside(left: Sequence[Line], right: Sequence[Line], cells: int, split: int) -> list[Line]:
@@ -250,7 +230,7 @@ def handle_title(detail: HandleDetail, now_ns: int) -> Line:
     row, history = detail.row, detail.history
     spans: list[Span] = [
         (f"#{row.serial} ", "muted"),
-        (f"{row.owner} {row.kind} {row.value}", "title"),
+        (f"{row.owner} {clean(history.space)} {row.value}", "title"),
     ]
     if row.life == "open":
         spans.append((f" · open {age(row.age_ns(now_ns))}", "warn"))
@@ -375,7 +355,7 @@ def _member(row: HandleRow, now_ns: int) -> Line:
     role: Role = "muted" if row.life == "ended" else "text"
     spans: list[Span] = [
         (f" {fit(f'#{row.serial}', 6, align='>')}  ", "muted"),
-        (f"{row.kind} {row.value:<4} ", role),
+        (f"{clean(row.history.space)} {row.value:<4} ", role),
         (fit(age(row.age_ns(now_ns)), 6, align=">"), role),
         (f"  refs {row.refs} ", "warn" if row.refs > 1 else role),
     ]

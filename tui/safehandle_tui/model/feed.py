@@ -199,13 +199,16 @@ class Feed:
     ) -> tuple[Row, ...]:
         descending = spec.sort.descending
         if spec.mode == "handles":
-            order = _HANDLE_ORDERS[spec.sort.column]
-            return tuple(sorted(rows, key=order, reverse=descending))
+            handle_order = _HANDLE_ORDERS[spec.sort.column]
+            return tuple(
+                sorted(rows, key=lambda row: handle_order(row, now_ns), reverse=descending)
+            )
         start = min((track.started_ns for track in tracks if track.started_ns), default=now_ns)
         sites = group_by_site(rows, start_ns=start, now_ns=now_ns)
         # Equal sites keep one order, however the sort goes.
         sites.sort(key=lambda site: site.site)
-        sites.sort(key=_SITE_ORDERS[spec.sort.column], reverse=descending)
+        site_order = _SITE_ORDERS[spec.sort.column]
+        sites.sort(key=lambda site: site_order(site, now_ns), reverse=descending)
         return tuple(sites)
 
     def _now(self, tracks: Sequence[Track]) -> int:

@@ -31,6 +31,7 @@ class ProcessEntry:
     lost: int
     command: str
     role: Role = "text"
+    mark: Span = (" ", "text")
 
 
 def entries(processes: Sequence[ProcessRow]) -> list[ProcessEntry]:
@@ -104,13 +105,13 @@ def _open(entry: ProcessEntry, now_ns: int, width: int) -> Span:
     return count(number), "strong" if number else "muted"
 
 
-def _unsorted(entry: ProcessEntry) -> int:
+def _unsorted(entry: ProcessEntry, now_ns: int) -> int:
     return 0
 
 
 PROCESS_COLUMNS: Final[tuple[Column[ProcessEntry], ...]] = (
     Column("pid", "PID", 7, lambda e, now_ns, width: (e.pid, e.role), _unsorted, align=">"),
-    Column("state", "STATE", 18, lambda e, now_ns, width: e.state, _unsorted),
+    Column("state", "STATE", 19, lambda e, now_ns, width: e.state, _unsorted),
     Column("open", "OPEN", 7, _open, _unsorted, align=">"),
     Column("rate", "+/MIN", 6, _rate, _unsorted, align=">", rank=2),
     Column(

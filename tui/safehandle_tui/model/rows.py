@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Final, Literal
 
 from safehandle_debug.ledger import History
-from safehandle_tui.model.text import clean, short_path
+from safehandle_tui.model.text import Span, clean, short_path
 
 __all__ = [
     "BUCKETS",
@@ -82,6 +82,13 @@ class HandleRow:
         return self.history.importing
 
     @property
+    def mark(self) -> Span:
+        """The sign in front of its row."""
+        if self.problem or self.life == "left":
+            return "✗", "bad"
+        return ("!", "warn") if self.life == "held" else (" ", "text")
+
+    @property
     def is_ordinary(self) -> bool:
         """True when there is nothing to say of its state but "open"."""
         return self.life == "open" and not (self.problem or self.importing or self.borrowed)
@@ -127,6 +134,12 @@ class SiteRow:
     births: tuple[int, ...]  # of those not ended: BUCKETS numbers over the life
     oldest_ns: int  # wall clock of the first birth of those not ended, else of all
     newest_ns: int
+    share: float  # of all handles in view that did not end, 0 to 1
+
+    @property
+    def mark(self) -> Span:
+        """The sign in front of its row."""
+        return ("✗", "bad") if self.problems else (" ", "text")
 
     @property
     def kind(self) -> str:
@@ -150,10 +163,15 @@ def group_by_site(rows: Iterable[HandleRow], *, start_ns: int, now_ns: int) -> l
     for row in rows:
         groups.setdefault(row.site_key, []).append(row)
     span = max(1, now_ns - start_ns)
-    return [_site_row(key, members, start_ns, span) for key, members in groups.items()]
+    alive = sum(row.life != "ended" for members in groups.values() for row in members)
+    return [
+        _site_row(key, members, start_ns, span, max(1, alive)) for key, members in groups.items()
+    ]
 
 
-def _site_row(key: SiteKey, members: list[HandleRow], start_ns: int, span: int) -> SiteRow:
+def _site_row(
+    key: SiteKey, members: list[HandleRow], start_ns: int, span: int, total: int
+) -> SiteRow:
     members.sort(key=lambda row: row.opened_at_ns)
     births = [0] * BUCKETS
     alive = [row for row in members if row.life != "ended"]
@@ -172,4 +190,5 @@ def _site_row(key: SiteKey, members: list[HandleRow], start_ns: int, span: int) 
         births=tuple(births),
         oldest_ns=timed[0].opened_at_ns,
         newest_ns=timed[-1].opened_at_ns,
+        share=len(alive) / total,
     )

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Final, Literal
 
 from safehandle_debug.ledger import ProcessInfo
+from safehandle_tui.model.columns import MANY
 from safehandle_tui.model.rows import HandleRow
 from safehandle_tui.model.text import Line, Role, Span, count, plural
 from safehandle_tui.model.tracks import ProcessRow
@@ -26,8 +27,6 @@ _BADGES: Final[dict[State, Span]] = {
     "died": ("✗ DIED", "bad"),
     "disconnected": ("✗ DISCONNECTED", "bad"),
 }
-# From here on one site is worth being named in the headline.
-_MANY: Final = 10
 
 
 def state_of(processes: Sequence[ProcessRow]) -> State:
@@ -107,7 +106,7 @@ def headline(state: State, processes: Sequence[ProcessRow], rows: Sequence[Handl
     imported = sum(1 for row in rows if row.life != "ended" and row.importing)
     site, most = _top_site(alive)
     line: list[Span] = list(_opening(state, processes, alive))
-    if most >= _MANY and most * 2 >= len(alive):
+    if most >= MANY and most * 2 >= len(alive):
         share = "all" if most == len(alive) else count(most)
         line += [(f"; {share} come from " if alive else "", "text"), (site, "own")]
     elif len(alive) > 1:
@@ -121,7 +120,7 @@ def _opening(
     state: State, processes: Sequence[ProcessRow], alive: Sequence[HandleRow]
 ) -> tuple[Span, ...]:
     number = len(alive)
-    weight: Role = "bad" if number >= _MANY else "strong"
+    weight: Role = "bad" if number >= MANY else "strong"
     if state == "disconnected":
         reason = next((each.error for each in processes if each.error), "")
         return (("disconnected: ", "bad"), (f"{reason}; showing the last view", "text"))

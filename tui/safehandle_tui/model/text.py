@@ -19,6 +19,7 @@ __all__ = [
     "bar",
     "cell_width",
     "clean",
+    "clip",
     "count",
     "delta",
     "fit",
@@ -119,6 +120,23 @@ def fit(text: str, cells: int, *, align: str = "<", keep: str = "start") -> str:
     return padding + text if align == ">" else text + padding
 
 
+def clip(line: Iterable[Span], cells: int) -> Line:
+    """The line cut to the cells, with an ellipsis when something is lost."""
+    spans = tuple(line)
+    if line_width(spans) <= cells:
+        return spans
+    kept: list[Span] = []
+    left = cells - 1
+    for text, role in spans:
+        head = _head(text, left)
+        if head != text:
+            kept.append((head + "…", role))
+            break
+        kept.append((text, role))
+        left -= cell_width(text)
+    return tuple(kept) if cells > 0 else ()
+
+
 def count(number: int) -> str:
     """1204 as "1,204"."""
     return f"{number:,}"
@@ -144,7 +162,8 @@ def age(nanoseconds: int) -> str:
         return f"{seconds // 60}m{seconds % 60:02}s"
     if seconds < 86400:
         return f"{seconds // 3600}h{seconds % 3600 // 60:02}m"
-    return f"{seconds // 86400}d{seconds % 86400 // 3600:02}h"
+    days = seconds // 86400
+    return f"{days}d{seconds % 86400 // 3600:02}h" if days < 100 else f"{days}d"
 
 
 def delta(nanoseconds: int) -> str:

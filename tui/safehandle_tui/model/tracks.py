@@ -262,8 +262,8 @@ class Track:
     def _life(self, history: History) -> Life:
         if history.ending is None:
             return "open"
-        if history.ending == "lost":
+        if history.ending == "lost" and self.info is not None and self.info.ended == "signal":
             return "held"
-        if history.serial in self._left and not history.importing:
-            return "left"
+        if history.ending == "lost" or history.serial in self._left:
+            return "ended" if history.importing else "left"
         return "ended"

@@ -17,7 +17,6 @@ from safehandle_tui.keys import KEYS, bindings
 from safehandle_tui.model.columns import HANDLE_COLUMNS, SITE_COLUMNS, Column, Sort
 from safehandle_tui.model.detail import (
     HandleDetail,
-    clip,
     handle_lines,
     handle_title,
     site_lines,
@@ -28,7 +27,7 @@ from safehandle_tui.model.filters import Filter, FilterError, parse_filter
 from safehandle_tui.model.processes import ALL, PROCESS_COLUMNS, PROCESS_SORT, entries
 from safehandle_tui.model.rows import SiteRow
 from safehandle_tui.model.states import badge, waiting_lines
-from safehandle_tui.model.text import Line, Span, count, line_width, plural
+from safehandle_tui.model.text import Line, Span, clip, count, line_width, plural
 from safehandle_tui.widgets.key_bar import KeyBar
 from safehandle_tui.widgets.lines import Lines
 from safehandle_tui.widgets.table import Table
@@ -146,6 +145,9 @@ class MainScreen(Screen[None]):
         right: list[Span] = []
         if view is not None and view.state != "waiting":
             left.append((f"  {view.title}", "muted"))
+            infos = [each.info for each in view.processes if each.info is not None]
+            if infos:
+                left.append((f"  python {infos[0].python}  level {infos[0].level}", "muted"))
             if view.newer is not None:
                 right += [("a newer session began: ", "warn"), ("n", "key"), ("   ", "text")]
         right.append(badge(view.state if view else "waiting", paused=self.spec.paused))
@@ -161,7 +163,6 @@ class MainScreen(Screen[None]):
         if at is not None and not table.has_focus:
             table.hold(rows[at].key)
         table.show(PROCESS_COLUMNS, frozenset(), rows, PROCESS_SORT, view.now_ns, cursor=at)
-        self._fit()
 
     def _paint_table(self, view: View) -> None:
         self.query_one("#table", Table).show(
@@ -173,6 +174,7 @@ class MainScreen(Screen[None]):
             cursor=view.cursor,
         )
         self.query_one("#title", Lines).show([_ruled(self._table_title(view), self.size.width)])
+        self._fit()
 
     def _table_title(self, view: View) -> Line:
         spec = view.spec
@@ -395,8 +397,12 @@ class MainScreen(Screen[None]):
         height = self.size.height
         processes = self.query_one("#processes", Table)
         most = height // 2 if processes.has_focus else max(2, height // 7)
-        processes.styles.height = 1 + max(1, min(len(processes.rows), most))
-        self.query_one("#detail").styles.height = max(4, height // 3)
+        above = 1 + max(1, min(len(processes.rows), most))
+        processes.styles.height = above
+        # What few rows leave over, the detail makes better use of.
+        fixed = above + 5 + (2 if self.query_one("#filter").display else 0)
+        rows = max(6, len(self.query_one("#table", Table).rows) + 1)
+        self.query_one("#detail").styles.height = max(4, height // 3, height - fixed - rows)
 
     def on_resize(self, event: events.Resize) -> None:
         self._fit()

@@ -8,8 +8,7 @@ from typing import Literal
 from textual.strip import Strip
 from textual.widget import Widget
 
-from safehandle_tui.model.detail import clip
-from safehandle_tui.model.text import Line
+from safehandle_tui.model.text import Line, clip
 from safehandle_tui.palette import paint
 from safehandle_tui.widgets.look import palette_of
 

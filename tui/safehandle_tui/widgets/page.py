@@ -9,8 +9,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from safehandle_tui.keys import MOVES, bindings
-from safehandle_tui.model.detail import clip
-from safehandle_tui.model.text import Line
+from safehandle_tui.model.text import Line, clip
 from safehandle_tui.palette import paint
 from safehandle_tui.widgets.look import palette_of
 
