@@ -31,7 +31,7 @@ def list_handles(targets: tuple[str, ...], everything: bool, form: str, no_color
         rows = [
             (ledger.process, history)
             for ledger in ledgers
-            for history in (ledger.histories() if everything else ledger.open())
+            for history in (_by_serial(ledger) if everything else ledger.open())
         ]
         if form == "json":
             write(json.dumps(_as_json(ledgers, rows), indent=2))
@@ -42,6 +42,10 @@ def list_handles(targets: tuple[str, ...], everything: bool, form: str, no_color
             return
         for line in _table(rows, everything, color=wants_color(no_color)):
             write(line)
+
+
+def _by_serial(ledger: Ledger) -> list[History]:
+    return sorted(ledger.histories(), key=lambda history: history.serial)
 
 
 def age_ns(process: ProcessInfo, history: History) -> int:

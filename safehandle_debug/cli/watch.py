@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
 from safehandle_debug.cli.group import CliError
-from safehandle_debug.cli.targets import recordings_of, targets_argument
+from safehandle_debug.cli.targets import targets_argument
+from safehandle_debug.recording import RecordingError, open_recording
 
 
 @click.command()
@@ -16,8 +19,6 @@ from safehandle_debug.cli.targets import recordings_of, targets_argument
 @click.pass_context
 def watch(context: click.Context, targets: tuple[str, ...]) -> None:
     """Shows the handles of a program as they come and go."""
-    if targets:
-        recordings_of(targets)  # so that a wrong word is a sentence and no screen
     context.exit(open_screen(targets))
 
 
@@ -25,21 +26,21 @@ def open_screen(targets: Sequence[str]) -> int:
     """Opens the screen on the targets; returns its exit code.
 
     Raises:
-        CliError: it is not installed, or there is no terminal.
+        CliError: it is not installed, or a target is a file but no recording.
     """
-    try:
-        from safehandle_tui.app import run
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] in ("safehandle_debug", ""):
-            raise
+    if importlib.util.find_spec("textual") is None:
         raise CliError(
             "the screen needs textual, which is not installed;"
             " install it with: pip install 'safehandle-debug[tui]'"
-        ) from error
-    if not has_terminal():
-        raise CliError(
-            "watch needs a terminal; use 'safehandle report' or 'safehandle list' without one"
         )
+    for target in targets:
+        if Path(target).is_file():
+            try:
+                open_recording(target).close()
+            except RecordingError as error:
+                raise CliError(str(error)) from error
+    from safehandle_tui.app import run
+
     return run(list(targets))
 
 

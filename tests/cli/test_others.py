@@ -8,7 +8,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import click
 import pytest
+import safehandle_tui
+
+import safehandle_debug
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 PROJECT = Path(__file__).resolve().parents[2]
@@ -56,13 +60,21 @@ def test_bad_usage_is_exit_code_2(command: Run, arguments: list[str]) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_watch_without_the_extra_says_how_to_install_it(environment: dict[str, str]) -> None:
-    program = (
-        "import sys; sys.modules['textual'] = None;"
-        " from safehandle_debug.cli import main; main(['watch'])"
-    )
+def test_watch_without_the_extra_says_how_to_install_it(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    for module in (click, safehandle_debug, safehandle_tui):
+        folder = Path(module.__path__[0])
+        (tmp_path / folder.name).symlink_to(folder)
+    line = [sys.executable, "-S", "-P", "-m", "safehandle_debug", "watch"]
 
-    done = python(program, environment)
+    done = subprocess.run(
+        line,
+        env=environment | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
     assert done.returncode == 2
     assert "pip install 'safehandle-debug[tui]'" in done.stderr
