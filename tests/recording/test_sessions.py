@@ -1,0 +1,120 @@
+"""Where recordings are looked for, and what a target means."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from support_recording import RecordingBuilder
+
+from safehandle_debug.recording import RecordingError, Session, resolve, root, sessions
+
+OLDER = "20260101T000000.000000-10"
+NEWER = "20260102T000000.000000-20"
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of sessions, of this test alone."""
+    monkeypatch.setenv("SAFEHANDLE_DEBUG_DIR", str(tmp_path))
+    return tmp_path
+
+
+def record(session: Path, name: str = "100-5.shd") -> Path:
+    session.mkdir(mode=0o700, exist_ok=True)
+    return RecordingBuilder().write(session / name)
+
+
+def test_root_by_environment(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variable, else the runtime folder, else the temporary one."""
+    assert root() == folder
+    monkeypatch.delenv("SAFEHANDLE_DEBUG_DIR")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/7")
+    assert root() == Path("/run/user/7/safehandle")
+    monkeypatch.delenv("XDG_RUNTIME_DIR")
+    assert root().name == f"safehandle-{os.getuid()}"
+
+
+def test_sessions_newest_first(folder: Path) -> None:
+    """Only folders named as sessions, newest first."""
+    for name in (OLDER, NEWER, "notes", "20260101-1"):
+        (folder / name).mkdir(mode=0o700)
+    (folder / "20260103T000000.000000-1").touch()
+    assert [session.name for session in sessions()] == [NEWER, OLDER]
+
+
+def test_no_sessions(folder: Path) -> None:
+    """No folder, no sessions, and the way to make one."""
+    assert sessions(folder / "none") == []
+    with pytest.raises(RecordingError, match=r"Run: SAFEHANDLE_DEBUG=full python app\.py"):
+        resolve(None)
+
+
+def test_links_and_folders_others_can_write_are_left_out(folder: Path) -> None:
+    """Nobody else can have put a recording there."""
+    (folder / "real").mkdir()
+    (folder / OLDER).symlink_to("real")
+    (folder / NEWER).mkdir()
+    (folder / NEWER).chmod(0o777)
+    assert sessions() == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_folders_of_others_are_left_out(folder: Path) -> None:
+    """A session of another user is not ours."""
+    record(folder / OLDER)
+    os.chown(folder / OLDER, 12345, -1)
+    assert sessions() == []
+
+
+def test_recordings_oldest_first(folder: Path) -> None:
+    """By start, then by the part; links and other files are left out."""
+    session = folder / OLDER
+    names = ["9-100.shd", "100-200.shd", "100-200-2.shd", "100-200-10.shd", "7-1000.shd"]
+    for name in reversed(names):
+        record(session, name)
+    (session / "8-1.shd").symlink_to("9-100.shd")
+    (session / "notes.txt").touch()
+    assert [path.name for path in Session(session).recordings()] == names
+
+
+def test_resolve_newest_with_recordings(folder: Path) -> None:
+    """Without a target: the newest session that has any."""
+    path = record(folder / OLDER)
+    (folder / NEWER).mkdir(mode=0o700)
+    assert resolve(None) == [path]
+
+
+def test_resolve_pid(folder: Path) -> None:
+    """A pid names the newest process of that number, all its parts."""
+    record(folder / OLDER, "100-1.shd")
+    record(folder / NEWER, "100-5.shd")
+    parts = [record(folder / NEWER, "100-9.shd"), record(folder / NEWER, "100-9-2.shd")]
+    record(folder / NEWER, "101-10.shd")
+    assert resolve("100") == parts
+    with pytest.raises(RecordingError, match="no recording of process 999"):
+        resolve("999")
+
+
+def test_resolve_paths(folder: Path) -> None:
+    """A recording, a session folder, a session's name."""
+    path = record(folder / OLDER)
+    assert resolve(str(path)) == [path]
+    assert resolve(str(folder / OLDER)) == [path]
+    assert resolve(OLDER) == [path]
+
+
+@pytest.mark.parametrize("target", ["nonsense", "/nowhere/x.shd", "", "-3", "9" * 400, "a\0b"])
+def test_resolve_nonsense(target: str) -> None:
+    """One sentence for whatever is not there."""
+    with pytest.raises(RecordingError) as caught:
+        resolve(target)
+    assert "\n" not in str(caught.value)
+
+
+def test_resolve_empty_folder(folder: Path) -> None:
+    """A folder without recordings is named."""
+    (folder / OLDER).mkdir(mode=0o700)
+    with pytest.raises(RecordingError, match=OLDER):
+        resolve(str(folder / OLDER))
