@@ -54,6 +54,7 @@ class Handles:
         Raises:
             HandleLeakError: some are open, or references are missing, at its end.
         """
+        __tracebackhide__ = True
         mark = _native.newest_serial()
         yield
         self._raise_if_open(mark)
@@ -64,6 +65,7 @@ class Handles:
         Raises:
             HandleLeakError: some are open, or were released wrongly.
         """
+        __tracebackhide__ = True
         self._raise_if_open(self._mark)
         serials = {event.serial for event in self.events}
         wrong = [
@@ -92,6 +94,7 @@ class Handles:
         return self._allowed
 
     def _raise_if_open(self, mark: int) -> None:
+        __tracebackhide__ = True
         left = collect(set(_native.open_since(mark)))
         left = settle(left, self._settle_s)
         leaks = [

@@ -116,7 +116,7 @@ def _is_on(config: pytest.Config, options: object) -> bool:
         return given
     try:
         return bool(config.getini("handles"))
-    except ValueError:
+    except (ValueError, pytest.UsageError):
         raise pytest.UsageError("ini option 'handles': use true or false") from None
 
 

@@ -45,6 +45,7 @@ class Leak:
 
     finding: Finding  # `leak` or `unbalanced`
     fixture: str | None = None  # "'db' (module)" when a fixture's
+    during: str | None = None  # the test during which it was opened, if another
     holder: str | None = None  # what holds it, if known
 
     @property
@@ -174,8 +175,8 @@ class Writer:
         age_s = max(0.0, (self._now_ns() - handle.opened_at_ns) / 1e9)
         title = f"{_title(handle)}, refcount {handle.refs}, open for {age_s:.2f} s"
         lines = [title, *self._life(leak.finding)]
-        if leak.fixture and handle.test:
-            lines.append(_row("scope", f"fixture {leak.fixture}, opened during {handle.test}"))
+        if leak.during:
+            lines.append(_row("during", leak.during))
         if leak.holder:
             lines.append(_row("still held", leak.holder))
         return "\n".join(lines)
@@ -259,14 +260,19 @@ class Writer:
         return [_row(word, frames[0]), *(_row("", frame) for frame in frames[1:])]
 
     def _user_frames(self, stack: tuple[Frame, ...]) -> list[Frame]:
-        """The program's part of a stack, outermost first: without the frames
-        of whatever ran the test, and ours."""
+        """The program's part of a stack, outermost first.
+
+        What ran the test is left out, and libraries between two of the
+        program's own frames; a library that it called to open the handle stays.
+        """
         frames = [frame for frame in reversed(stack) if not is_ours(frame.file)]
         runners = [n for n, f in enumerate(frames) if any(part in f.file for part in _RUNNERS)]
         if runners and runners[-1] + 1 < len(frames):
             frames = frames[runners[-1] + 1 :]
-        own = next((n for n, frame in enumerate(frames) if not is_library(frame.file)), 0)
-        return frames[own:]
+        own = [n for n, frame in enumerate(frames) if not is_library(frame.file)]
+        if not own:
+            return frames
+        return [frames[n] for n in own] + frames[own[-1] + 1 :]
 
 
 _CLOSED: Final = {

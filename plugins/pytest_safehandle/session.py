@@ -219,8 +219,8 @@ class HandlesSession:
         run = self._run
         if run is None or run.item is not item:
             return report
-        failed = report.failed or hasattr(report, "wasxfail")
-        run.failed |= failed
+        expected_failure = report.skipped and hasattr(report, "wasxfail")
+        run.failed |= report.failed or expected_failure
         # Within a phase's hook it is a subtest's report.
         if run.in_phase:
             return report

@@ -61,7 +61,7 @@ class Summary:
         lines += self._notes
         if not lines:
             return
-        terminalreporter.section("handles")
+        terminalreporter.write_sep("=", "handles")
         for line in lines:
             terminalreporter.write_line(line)
 

@@ -111,15 +111,15 @@ class Judge:
     def leaks(self, run: Run) -> Verdict:
         """Judges a test that has been torn down, and fixtures that ended with it."""
         ended = self.scopes.ended()
-        newest = _native.newest_serial()
-        if newest == run.mark and not ended:
+        marker = self._marker(run)
+        idle = _native.newest_serial() == run.mark and marker.expect is None
+        if idle and not ended:
             return NOTHING_WRONG
         own, wider = self._suspects(run, ended)
         try:
             if run.failed:
                 self._unjudged |= wider
                 return NOTHING_WRONG
-            marker = self._marker(run)
             on_leak = marker.on_leak or self.settings.on_leak
             if on_leak == "off":
                 own = set()
@@ -187,9 +187,7 @@ class Judge:
         histories = [h for h in self.recorder.histories(serials) if self._is_finding(run, h)]
         left: list[History] = []
         for history in histories:
-            if history.thread in run.threads:
-                self._give_to_thread(history)
-            else:
+            if not self._is_of_older_thread(run, history):
                 left.append(history)
         for scope in self.scopes.in_use():
             if not left:
@@ -208,13 +206,18 @@ class Judge:
     def _marker(self, run: Run) -> Marker:
         return self.markers.get(run.item.nodeid, NO_MARKER)
 
-    def _give_to_thread(self, history: History) -> None:
-        """A thread opened it that was there before the test: not the test's."""
+    def _is_of_older_thread(self, run: Run, history: History) -> bool:
+        """True when a thread opened it that does not work for the test alone.
+
+        It is then given to the fixture that started the thread, if one did."""
         for scope in self.scopes.in_use():
             if history.thread in scope.threads:
                 scope.adopted.add(history.serial)
-                return
+                return True
+        if history.thread not in run.threads:
+            return False
         self._background.add(history.serial)
+        return True
 
     def _confirmed(self, run: Run, serials: set[int]) -> list[Leak]:
         leaks: list[Leak] = []
@@ -224,7 +227,8 @@ class Judge:
                 continue
             scope = self.scopes.find(history.serial)
             fixture = None if scope is None else f"'{scope.name}' ({scope.scope})"
-            leaks.append(Leak(finding, fixture, _holder(run.item, history)))
+            during = None if history.test == run.item.nodeid else history.test
+            leaks.append(Leak(finding, fixture, during, _holder(run.item, history)))
         if leaks:
             records = [leak.handle for leak in leaks]
             _call(run.item.ihook.pytest_handles_leaked, item=run.item, records=records)
@@ -275,7 +279,9 @@ class Judge:
         histories = [h for h in self.recorder.histories(serials) if self._is_finding(run, h)]
         in_use = [*self.scopes.in_use(), *(() if torn_down else self.scopes.own())]
         held = reachable((root for scope in in_use for root in scope.roots()), histories)
-        histories = [h for h in histories if h.serial not in held and h.thread not in run.threads]
+        started = {name for scope in in_use for name in scope.threads}
+        others = run.threads | started
+        histories = [h for h in histories if h.serial not in held and h.thread not in others]
         return self.writer.still_open(histories) if histories else None
 
     # The end.

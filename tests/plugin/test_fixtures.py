@@ -80,10 +80,10 @@ def test_leak_of_a_fixture_is_reported_where_its_scope_ends(suite, scope):
     result.stdout.fnmatch_lines(
         [
             "*ERROR at teardown of TestDb.test_last*",
-            f"1 handle leaked by fixture 'db' ({scope}): SafeFileHandle fd * (test_it.py:8)",
-            "  opened         test_it.py:16: in db",
-            "                 test_it.py:11: in keep",
-            "                 test_it.py:8: in opened",
+            f"1 handle leaked by fixture 'db' ({scope}): SafeFileHandle fd * (test_it.py:7)",
+            "  opened         test_it.py:15: in db",
+            "                 test_it.py:10: in keep",
+            "                 test_it.py:7: in opened",
         ]
     )
     if scope != "function":
@@ -158,7 +158,7 @@ def test_pool_that_is_never_emptied_is_reported_at_the_fixtures_end(suite):
             "*ERROR at teardown of test_last*",
             "1 handle leaked by fixture 'pool' (module): SafeFileHandle fd *",
             "  opened         test_it.py:18: in test_fills",
-            "  scope          fixture 'pool' (module), opened during test_it.py::test_fills",
+            "  during         test_it.py::test_fills",
         ]
     )
 
@@ -214,7 +214,7 @@ def test_fixture_that_requests_another_leaves_its_handles_alone(suite):
         [
             "*ERROR at teardown of test_first*",
             "1 handle leaked by fixture 'outer' (function): *",
-            "  opened         test_it.py:25: in outer",
+            "  opened         test_it.py:23: in outer",
         ]
     )
 

@@ -29,17 +29,17 @@ def test_leak_is_an_error_at_teardown_of_that_test_only(suite):
     result.stdout.fnmatch_lines(
         [
             "*ERROR at teardown of test_leaks*",
-            "1 handle leaked: SafeFileHandle fd * '/dev/null' (test_it.py:8)",
+            "1 handle leaked: SafeFileHandle fd * '/dev/null' (test_it.py:7)",
             "",
             "SafeFileHandle #*, fd * '/dev/null', refcount 1, open for *.* s",
-            "  opened         test_it.py:11: in test_leaks",
-            "                 test_it.py:8: in opened",
+            "  opened         test_it.py:10: in test_leaks",
+            "                 test_it.py:7: in opened",
             "  still held     test_it.kept",
             "",
             'Close it, or allow the site: @pytest.mark.handles(allow="test_it.py:opened")',
             "*= handles =*",
             "1 leaked",
-            "1 leak   test_it.py:8: in opened   test_it.py::test_leaks",
+            "1 leak   test_it.py:7: in opened   test_it.py::test_leaks",
             "*short test summary*",
             "ERROR test_it.py::test_leaks - Failed: 1 handle leaked: SafeFileHandle fd *",
         ]
@@ -59,12 +59,12 @@ def test_several_leaks_are_one_message(suite):
     result.assert_outcomes(passed=1, errors=1)
     result.stdout.fnmatch_lines(
         [
-            "30 handles leaked: SafeFileHandle fd * '/dev/null' (test_it.py:8) and 29 more",
+            "30 handles leaked: SafeFileHandle fd * '/dev/null' (test_it.py:7) and 29 more",
             "SafeFileHandle #*, refcount 1, open for *",
-            "SafeFileHandle #*, fd * '/dev/null', opened at test_it.py:8: in opened",
+            "SafeFileHandle #*, fd * '/dev/null', opened at test_it.py:7: in opened",
             "... and 9 more",
             "30 leaked",
-            "30 leaks   test_it.py:8: in opened   test_it.py::test_leaks",
+            "30 leaks   test_it.py:7: in opened   test_it.py::test_leaks",
         ]
     )
 
@@ -88,7 +88,7 @@ def test_equal_leaks_of_many_tests_are_one_group(suite):
         [
             "*= handles =*",
             "3 leaked",
-            "3 leaks   test_it.py:8: in opened   test_it.py::test_parameter?True* and 2 more",
+            "3 leaks   test_it.py:7: in opened   test_it.py::test_parameter?True* and 2 more",
         ]
     )
 
@@ -162,7 +162,7 @@ def test_failed_test_has_no_verdict_but_a_section(suite):
     result.stdout.fnmatch_lines(
         [
             "*- Handles still open -*",
-            "SafeFileHandle #*, fd * '/dev/null', opened at test_it.py:8: in opened",
+            "SafeFileHandle #*, fd * '/dev/null', opened at test_it.py:7: in opened",
         ]
     )
     result.stdout.no_fnmatch_line("*leaked*")

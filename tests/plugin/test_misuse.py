@@ -43,17 +43,17 @@ def test_double_release_fails_the_call(suite):
     result.stdout.fnmatch_lines(
         [
             "*_ test_return_twice _*",
-            "SafeFileHandle #* released twice: fd * (test_it.py:18)",
+            "SafeFileHandle #* released twice: fd * (test_it.py:17)",
             "",
-            "  opened         test_it.py:21: in test_return_twice",
-            "                 test_it.py:15: in opened",
-            "  add-ref        test_it.py:22: in test_return_twice (refcount 1 -> 2)",
-            "  release        test_it.py:18: in give_back (refcount 2 -> 1)",
-            "  released again test_it.py:24: in test_return_twice",
-            "                 test_it.py:18: in give_back",
+            "  opened         test_it.py:20: in test_return_twice",
+            "                 test_it.py:14: in opened",
+            "  add-ref        test_it.py:21: in test_return_twice (refcount 1 -> 2)",
+            "  release        test_it.py:17: in give_back (refcount 2 -> 1)",
+            "  released again test_it.py:23: in test_return_twice",
+            "                 test_it.py:17: in give_back",
             "*= handles =*",
             "1 released twice",
-            "1 double-release   test_it.py:18: in give_back   test_it.py::test_return_twice",
+            "1 double-release   test_it.py:17: in give_back   test_it.py::test_return_twice",
             "FAILED test_it.py::test_return_twice - Failed: SafeFileHandle #* released twice: *",
         ]
     )
@@ -123,9 +123,9 @@ def test_unbalanced_reference_is_named_by_its_stack(suite):
     result.stdout.fnmatch_lines(
         [
             "*ERROR at teardown of test_borrows*",
-            "1 handle unbalanced: SafeFileHandle fd * '/dev/null' (test_it.py:15)",
-            "  add-ref        test_it.py:21: in borrow (refcount 1 -> 2)",
-            "  closed         test_it.py:26: in test_borrows (1 reference still out)",
+            "1 handle unbalanced: SafeFileHandle fd * '/dev/null' (test_it.py:14)",
+            "  add-ref        test_it.py:20: in borrow (refcount 1 -> 2)",
+            "  closed         test_it.py:25: in test_borrows (1 reference still out)",
             "1 unbalanced",
         ]
     )
@@ -144,7 +144,7 @@ def test_dropped_with_a_reference_out_fails_the_call(suite):
     )
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
-        ["SafeFileHandle #* unbalanced: fd *, an add-ref was never released (test_it.py:22)"]
+        ["SafeFileHandle #* unbalanced: fd *, an add-ref was never released (test_it.py:21)"]
     )
 
 
@@ -182,7 +182,7 @@ def test_two_owners_of_one_descriptor(suite):
     """
     )
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["SafeFileHandle #* owned twice: fd * (test_it.py:22)"])
+    result.stdout.fnmatch_lines(["SafeFileHandle #* owned twice: fd * (test_it.py:21)"])
 
 
 def test_value_set_over_an_open_one(suite):

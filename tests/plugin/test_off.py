@@ -83,7 +83,7 @@ def test_help_markers_and_fixtures_name_what_there_is(suite):
     suite.write("")
     suite.run_plain("--help").stdout.fnmatch_lines(
         [
-            "handles:",
+            "leaked and wrongly released handles:",
             "*--handles *",
             "*--no-handles *",
             "*--handles-on-leak=*",

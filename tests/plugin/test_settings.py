@@ -240,7 +240,9 @@ def test_verbosity(suite):
     """
     )
     for option, whole, references in [("-q", 0, 0), ("-s", 1, 3), ("-v", 2, 3), ("-vv", 2, 10)]:
-        lines = suite.run(option).outlines
+        # With -vv the short summary repeats the whole message.
+        text = suite.run(option).stdout.str().partition("short test summary")[0]
+        lines = text.splitlines()
         assert sum("refcount 1, open for" in line for line in lines) == whole, option
         assert sum("(refcount 1 -> 2)" in line for line in lines) == references, option
 
@@ -274,7 +276,7 @@ def test_abandoned_handles(suite, abandoned, outcomes):
     result.assert_outcomes(**outcomes)
     result.stdout.fnmatch_lines(["*2 abandoned to the finalizer*(-v lists them)"])
     verbose = suite.run("-v")
-    verbose.stdout.fnmatch_lines(["1 abandoned   test_it.py:11: in test_drops   *"])
+    verbose.stdout.fnmatch_lines(["1 abandoned   test_it.py:10: in test_drops   *"])
 
 
 def test_hooks_of_others(suite):
@@ -300,7 +302,7 @@ def test_hooks_of_others(suite):
         "-s",
     )
     result.assert_outcomes(passed=2, errors=1)
-    result.stdout.fnmatch_lines(["*told: test_reported ['/dev/null']*"])
+    result.stdout.fnmatch_lines(["*told: test_reported ?'/dev/null'?"])
     result.stdout.no_fnmatch_line("*told: test_expected*")
 
 

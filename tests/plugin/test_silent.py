@@ -88,7 +88,7 @@ def test_correct_tests_pass(suite):
             print("printed")
     """,
     )
-    result.assert_outcomes(passed=14)
+    result.assert_outcomes(passed=13)
     result.stdout.no_fnmatch_line("*leaked*")
 
 
