@@ -83,7 +83,7 @@ format: $(VENV)/installed ## Formats Python and C
 	$(BIN)/clang-format -i $(CORE)
 
 expected: $(VENV)/installed ## Writes the samples' expected reports anew
-	SAFEHANDLE_UPDATE_EXPECTED=1 $(BIN)/python -m pytest -q tests/samples/test_samples.py
+	SAFEHANDLE_UPDATE_EXPECTED=1 $(BIN)/python -m pytest -q tests/samples
 
 screenshot: $(VENV)/installed ## Draws the README's picture anew
 	$(BIN)/python docs/screenshot.py

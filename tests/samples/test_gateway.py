@@ -10,18 +10,19 @@ import sys
 
 import pytest
 from support_house import ROOT, TIMEOUT_S
-from support_samples import Outcome, as_json, findings, line_of, report, watched
+from support_samples import Outcome, as_json, check_transcript, findings, line_of, report, watched
 
 LEAK = "handle = SafeFileHandle.open(name, os.O_RDONLY, dir_fd=self.folder.fileno())"
 REQUESTS = 2000
 BAD = REQUESTS // 50
+ARGUMENTS = ["--demo", f"--requests={REQUESTS}"]
 
 
 @pytest.fixture(scope="module")
 def outcome(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     """A gateway that served all of the load."""
     folder = tmp_path_factory.mktemp("gateway")
-    return watched("gateway.py", ["--demo", f"--requests={REQUESTS}"], folder)
+    return watched("gateway.py", ARGUMENTS, folder)
 
 
 def test_every_request_is_answered_rightly(outcome: Outcome) -> None:
@@ -45,6 +46,10 @@ def test_the_first_line_names_the_line(outcome: Outcome) -> None:
     assert "leak" in first
     assert f"{BAD}" in first
     assert f"samples/gateway.py:{line_of('gateway.py', LEAK)}" in first
+
+
+def test_it_is_reported_as_expected(outcome: Outcome) -> None:
+    check_transcript("gateway", ARGUMENTS, outcome.output, report(outcome).stdout)
 
 
 def test_the_process_of_the_load_is_clean(outcome: Outcome) -> None:
