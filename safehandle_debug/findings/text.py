@@ -26,6 +26,7 @@ from safehandle_debug.findings.source import excerpt
 from safehandle_debug.findings.wording import numbered, place, plural, times
 from safehandle_debug.ledger import Event, Frame, History, Ledger, is_library, site_of
 from safehandle_debug.ledger.references import references
+from safehandle_debug.recording.format import Flag
 
 MOST_LINES: Final = 25  # after the first one
 _MOST_HELD: Final = 10  # groups of handles that a killed process held
@@ -274,11 +275,13 @@ def _ending(page: _Page, finding: Finding) -> None:
         page.row("now", f"still open, {plural(handle.refs, 'reference')}")
         return
     text = _ENDINGS[handle.ending]
+    last = closes[-1] if closes else None
+    if last is not None and last.flags & Flag.FINALIZING and handle.ending != "swept":
+        text = "closed by its finalizer while the interpreter ended"
     if handle.closed_at_ns is not None:
         text += f", after {_duration(handle.closed_at_ns - handle.opened_at_ns)}"
-    at = site_of(closes[-1].stack) if closes and handle.ending != "lost" else None
-    if at is not None and finding.kind == "abandoned":
-        text += f", at {place(at, finding.cwd)}"
+    if last is not None and last.stack and finding.kind == "abandoned":
+        text += f", at {place(site_of(last.stack), finding.cwd)}"
     page.row("ended", text)
 
 

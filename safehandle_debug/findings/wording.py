@@ -25,14 +25,18 @@ def place(frame: Frame | None, cwd: str) -> str:
 
 def named(history: History) -> str:
     """`SafeFileHandle fd 7 '/etc/group'`."""
-    detail = f" {history.detail!r}" if history.detail else ""
-    return f"{history.owner} {history.space} {history.value}{detail}"
+    return f"{history.owner} {_value(history)}"
 
 
 def numbered(history: History) -> str:
     """`SafeFileHandle #12, fd 7 '/etc/group'`."""
+    return f"{history.owner} #{history.serial}, {_value(history)}"
+
+
+def _value(history: History) -> str:
+    space = "" if history.space in (history.owner, "?") else f"{history.space} "
     detail = f" {history.detail!r}" if history.detail else ""
-    return f"{history.owner} #{history.serial}, {history.space} {history.value}{detail}"
+    return f"{space or 'value '}{history.value}{detail}"
 
 
 def times(count: int) -> str:
