@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any, TypeVar
 
-ROUNDS = 200
+ROUNDS = 1500
 BATCH_NS = 60_000
 
 Result = TypeVar("Result")
