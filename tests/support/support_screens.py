@@ -185,9 +185,10 @@ def leaky_session(root: Path, *, leaks: int = 40, alive: bool = True) -> Leaky:
     book.problem(EventKind.DOUBLE_RELEASE, twice, stack=finish)
     serials = leaky.leak(leaks)
     send = sources.stack(book, "send", "serve", "main")
-    book.add_ref(serials[0], stack=send)
-    book.release(serials[0], stack=send)
-    book.add_ref(serials[0], stack=send)
+    for serial in serials[:1]:
+        book.add_ref(serial, stack=send)
+        book.release(serial, stack=send)
+        book.add_ref(serial, stack=send)
     leaky.save()
     return leaky
 

@@ -73,14 +73,17 @@ class Track:
         self._judged: tuple[int, int, str] | None = None
         self._judged_at_ns = 0
         self._stale = True
+        self._size = 0  # bytes of the file, as last seen
+        self._cut = False  # the file got shorter
 
     def refresh(self) -> bool:
         """Takes in what is new; True when anything that is shown changed."""
         before = (self.error, self.info, len(self.findings))
         changed = False
+        gone = self._gone()
         try:
-            changed = self._read()
-            self.error = None if self.path.exists() else "its recording vanished"
+            changed = not self._cut and self._read()
+            self.error = gone
         except RecordingError as error:
             self.error = str(error)
         return changed or (self.error, self.info, len(self.findings)) != before
@@ -89,11 +92,11 @@ class Track:
         """Its handles, oldest first: those open, held or left, and those with
         errors found on them; with `ended` all that are known."""
         try:
-            if self._stale:
+            if self._stale and not self._cut:
                 self._current = self._make_current()
                 self._everything = None
                 self._stale = False
-            if ended and self._everything is None and self._ledger is not None:
+            if ended and self._everything is None and self._ledger is not None and not self._cut:
                 self._everything = self._make_rows(self._ledger.histories())
         except RecordingError as error:
             self.error = str(error)
@@ -101,7 +104,7 @@ class Track:
 
     def history(self, serial: int) -> History | None:
         """One handle with all its events; None when it cannot be read."""
-        if self._ledger is None:
+        if self._ledger is None or self._cut:
             return None
         try:
             return self._ledger.history(serial)
@@ -140,6 +143,20 @@ class Track:
             self._ledger.close()
 
     # --- reading ---
+
+    def _gone(self) -> str | None:
+        """What happened to the file, if it is not what it was.
+
+        One that was cut off must not be touched again: reading a mapping
+        beyond the end of its file is a fatal signal, not an error."""
+        try:
+            size = self.path.stat().st_size
+        except OSError:
+            return None if self._ledger is None else "its recording vanished"
+        if size < self._size:
+            self._cut = True
+        self._size = max(size, self._size)
+        return "its recording was cut off" if self._cut else None
 
     def _read(self) -> bool:
         first = self._ledger is None
