@@ -8,13 +8,16 @@ from dataclasses import dataclass
 from typing import Final, Literal, Self
 
 from safehandle_debug.ledger import histories
-from safehandle_debug.ledger.model import History, ProcessInfo
+from safehandle_debug.ledger.model import Ending, History, ProcessInfo
 from safehandle_debug.ledger.replay import MOST_EXAMPLES, Key, Replay
 from safehandle_debug.recording import RawEvent, RawLive, Recording
 from safehandle_debug.recording.format import Ended, EventKind, Flag, Level
 from safehandle_debug.recording.reader import Cursor
+from safehandle_debug.recording.thinning import thin
 
 _MANY_FORGOTTEN: Final = 100_000  # handles of which replay may wrongly think they are open
+_INHERITED: Final = int(Flag.INHERITED)  # an int, for it is asked for each handle
+_FOLLOWED: Final = 8  # handles whose events are kept because they were asked for
 _SINGLY: Final = 2000  # handles that are looked at one by one, alike or not
 
 
@@ -57,7 +60,11 @@ class Ledger:
         self._replay = Replay(recording.header.inherited_serials)
         self._alive = recording.is_alive()
         self._unread = True  # events may be there that the header told of before
-        self._shown: dict[int, tuple[RawLive, History]] = {}
+        # What open() gave last: number of a part -> (its slots, their histories).
+        self._shown: dict[int, tuple[list[RawLive], list[History]]] = {}
+        self._shown_ending: Ending | None = None
+        # Handles asked for, latest last: how far they were read, and what was found.
+        self._followed: dict[int, tuple[Cursor, list[RawEvent]]] = {}
         # The process may have stamped its end just before it was gone.
         recording.refresh()
 
@@ -147,23 +154,48 @@ class Ledger:
         Of a process that ended: those it held then, with ending `lost`.  A
         handle is the same object from call to call while it does not change
         but in its references."""
-        shown: dict[int, tuple[RawLive, History]] = {}
-        for raw in self._own_live():
-            known = self._shown.get(raw.serial)
-            if known is not None and (known[0] is raw or known[0][:7] == raw[:7]):
-                history = known[1]
-                history.refs = raw.refs
+        ending: Ending | None = None if self._alive else "lost"
+        shown: dict[int, tuple[list[RawLive], list[History]]] = {}
+        changed = ending != self._shown_ending
+        for number, part in enumerate(self.recording.live_parts()):
+            known = self._shown.get(number)
+            if known is None or known[0] is not part or changed:
+                shown[number] = (part, self._shown_part(part, known[1] if known else [], ending))
             else:
-                history = histories.from_slot(raw, self.recording)
-            if not self._alive:
-                history.ending = "lost"
-            shown[raw.serial] = (raw, history)
+                shown[number] = known
         self._shown = shown
-        return [history for _, history in shown.values()]
+        self._shown_ending = ending
+        found = [history for _, part in shown.values() for history in part]
+        found.sort(key=_serial)
+        return found
+
+    def _shown_part(
+        self, part: list[RawLive], before: list[History], ending: Ending | None
+    ) -> list[History]:
+        known = {history.serial: history for history in before}
+        found = []
+        for raw in part:
+            if not self._is_own(raw):
+                continue
+            history = known.get(raw.serial)
+            if history is None or history.value != raw.value:
+                history = histories.from_slot(raw, self.recording)
+            history.refs = raw.refs
+            history.ending = ending
+            found.append(history)
+        return found
 
     def history(self, serial: int) -> History | None:
-        """One handle with all its events; None when nothing is known."""
-        return self._with_events([serial]).get(serial)
+        """One handle with all its events; None when nothing is known.
+
+        Asking for the same few handles again reads only what is new."""
+        cursor, events = self._followed.pop(serial, (Cursor(), []))
+        events += self.recording.events_of(serial, cursor)
+        thin(events)
+        self._followed[serial] = (cursor, events)
+        if len(self._followed) > _FOLLOWED:
+            del self._followed[next(iter(self._followed))]
+        return self._with_events({serial: events}).get(serial)
 
     def histories(self) -> Iterator[History]:
         """All handles that recorded events tell of, without their events:
@@ -200,7 +232,8 @@ class Ledger:
         )
         if now or self.saw_exit:
             groups += (("ending", *each) for each in self._open_alike())
-        found = self._with_events([serials[0] for _, serials, _ in groups])
+        firsts = {serials[0] for _, serials, _ in groups}
+        found = self._with_events(self.recording.events_of_many(firsts) if firsts else {})
         return [
             Suspicion(about, example, count, tuple(serials))
             for about, serials, count in groups
@@ -222,22 +255,18 @@ class Ledger:
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
-    def _own_live(self) -> list[RawLive]:
-        """Slots of handles that are this process's own to close."""
+    def _is_own(self, raw: RawLive) -> bool:
+        """True for a slot of a handle that is this process's own to close."""
         inherited = self.recording.header.inherited_serials
-        return [
-            raw
-            for raw in self.recording.live()
-            if raw.serial > inherited and not raw.flags & Flag.INHERITED
-        ]
+        return raw.serial > inherited and not raw.flags & _INHERITED
 
     def _open_alike(self) -> Iterable[tuple[list[int], int]]:
         """(first serials, count) of open handles that may be leaks; those that
         a finalizer disposed are counted elsewhere."""
         groups: dict[Key, tuple[list[int], int]] = {}
         singly = 0
-        for raw in self._own_live():
-            if raw.flags & Flag.BORROWED:
+        for raw in self.recording.live():
+            if raw.flags & Flag.BORROWED or not self._is_own(raw):
                 continue
             by_finalizer = self._replay.disposed.get(raw.serial)
             if by_finalizer:
@@ -254,12 +283,8 @@ class Ledger:
             groups[key] = (serials, count + 1)
         return groups.values()
 
-    def _with_events(self, serials: list[int]) -> dict[int, History]:
-        """Histories with events, of those that anything is known of."""
-        if len(serials) == 1:
-            events = {serials[0]: self.recording.events_of(serials[0])}
-        else:
-            events = self.recording.events_of_many(serials)
+    def _with_events(self, events: dict[int, list[RawEvent]]) -> dict[int, History]:
+        """Histories of the handles that anything is known of."""
         live = {raw.serial: raw for raw in self.recording.live() if raw.serial in events}
         built = (self._built(each, live.get(serial)) for serial, each in events.items())
         return {history.serial: history for history in built if history is not None}
@@ -302,3 +327,7 @@ class Ledger:
 
 def _version(hexversion: int) -> str:
     return f"{hexversion >> 24}.{hexversion >> 16 & 0xFF}.{hexversion >> 8 & 0xFF}"
+
+
+def _serial(history: History) -> int:
+    return history.serial

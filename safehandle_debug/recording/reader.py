@@ -24,10 +24,12 @@ from safehandle_debug.recording.format import BlockType, Header
 from safehandle_debug.recording.mapping import Block, Mapping
 from safehandle_debug.recording.order import in_order
 from safehandle_debug.recording.records import Frame, RawEvent, RawLive, ThreadInfo, TypeInfo
+from safehandle_debug.recording.thinning import MOST, thin
 
 _SERIAL_OFFSET = 16
 _VERSION_WORD = 14  # of a live slot, in words of 4 bytes
 _SLOT_TRIES = 16
+_TOO_MANY = 4 * MOST  # events of one handle: time to thin them out
 
 
 def open_recording(path: str | os.PathLike[str]) -> Recording:
@@ -58,6 +60,7 @@ class Recording:
         self._data = Data(mapping)
         self._clock = Clock.of(mapping.header)
         self.path: Path = mapping.path
+        self._live: dict[int, tuple[bytes, list[RawLive]]] = {}
         self.meta: dict[str, Any] = self._meta()
 
     @property
@@ -107,55 +110,78 @@ class Recording:
                 cursor.read[block.number] = (block.generation, block.committed)
                 yield seq, data
 
-    def events_of(self, serial: int) -> list[RawEvent]:
-        """The recorded events of one handle, ordered by seq."""
+    def events_of(self, serial: int, cursor: Cursor | None = None) -> list[RawEvent]:
+        """The recorded events of one handle, ordered by seq; with a cursor
+        those that have been recorded since it was last used.
+
+        Of a handle with very many, thinning.MOST: references that were
+        released are left out first."""
         if not 0 < serial < 1 << 64:
             return []
         needle = serial.to_bytes(8, sys.byteorder)
+        probe = 0 if sys.byteorder == "little" else 7  # its byte that varies most
         size = shd.EVENT.size
-        found = []
-        for block in self._mapping.event_blocks():
-            data = self._mapping.records(block)
-            at = data.find(needle)
-            while at >= 0:
-                start = at - _SERIAL_OFFSET
-                if start % size == 0:
-                    found.append(RawEvent._make(shd.EVENT.unpack_from(data, start)))
-                at = data.find(needle, at + 1)
-        found.sort()
+        found: list[RawEvent] = []
+        for _, data in self.read_new(cursor or Cursor()):
+            column = data[_SERIAL_OFFSET + probe :: size]
+            number = column.find(needle[probe])
+            while number >= 0:
+                at = number * size
+                if data.startswith(needle, at + _SERIAL_OFFSET):
+                    found.append(RawEvent._make(shd.EVENT.unpack_from(data, at)))
+                number = column.find(needle[probe], number + 1)
+            if len(found) > _TOO_MANY:
+                thin(found)
+        thin(found)
         return found
 
     def events_of_many(self, serials: Collection[int]) -> dict[int, list[RawEvent]]:
         """The recorded events of several handles in one pass.
 
         Every serial is a key, in the order given; its events are ordered by
-        seq."""
+        seq, and thinned as by events_of."""
         found: dict[int, list[RawEvent]] = {serial: [] for serial in serials}
         size = shd.EVENT.size
-        for block in self._mapping.event_blocks():
-            data = self._mapping.records(block)
+        for _, data in self.read_new(Cursor()):
             column = memoryview(data).cast("Q")[_SERIAL_OFFSET // 8 :: size // 8].tolist()
             if found.keys().isdisjoint(column):
                 continue
             for number, serial in enumerate(column):
                 if serial in found:
                     row = shd.EVENT.unpack_from(data, number * size)
-                    found[serial].append(RawEvent._make(row))
+                    events = found[serial]
+                    events.append(RawEvent._make(row))
+                    if len(events) > _TOO_MANY:
+                        thin(events)
         for events in found.values():
-            events.sort()
+            thin(events)
         return found
 
     def live(self) -> list[RawLive]:
         """The handles open now (or when the process ended), by serial."""
-        found: list[RawLive] = []
-        for block in self._mapping.blocks(BlockType.LIVE):
-            found += self._live_of(block)
+        found = [slot for slots in self.live_parts() for slot in slots]
         found.sort()
         return found
 
-    def _live_of(self, block: Block) -> Iterator[RawLive]:
-        """The slots of one block in use, each as it was at one moment."""
-        copies = [memoryview(self._mapping.slots(block)) for _ in range(3)]
+    def live_parts(self) -> list[list[RawLive]]:
+        """The same in parts, unordered: a part in which nothing changed since
+        the last call is the same list."""
+        parts: dict[int, tuple[bytes, list[RawLive]]] = {}
+        for block in self._mapping.blocks(BlockType.LIVE):
+            content = self._mapping.slots(block)
+            known = self._live.get(block.number)
+            if known is not None and known[0] == content:
+                parts[block.number] = known
+            else:
+                parts[block.number] = (content, list(self._live_of(block, content)))
+        self._live = parts
+        return [part for _, part in parts.values()]
+
+    def _live_of(self, block: Block, first: bytes) -> Iterator[RawLive]:
+        """The slots of one block in use, each as it was at one moment;
+        `first` is a copy of them."""
+        copies = [memoryview(first)]
+        copies += (memoryview(self._mapping.slots(block)) for _ in range(2))
         width = shd.LIVE.size // 4
         before, _, after = (copy.cast("I")[_VERSION_WORD::width].tolist() for copy in copies)
         for number, row in enumerate(shd.LIVE.iter_unpack(copies[1])):
