@@ -11,7 +11,7 @@ from support_handles import Probe
 from support_programs import Run, recorded, told_by
 
 from safehandle_debug import SafeFileHandle, _native
-from safehandle_debug.errors import RecordingError
+from safehandle_debug.errors import HandleStateError, RecordingError
 
 
 def test_off_records_nothing(run: Callable[..., Run]) -> None:
@@ -139,7 +139,7 @@ def _serial_before(handle: SafeFileHandle, steps: int) -> int:
 def test_started_twice_is_refused(tmp_path: Path) -> None:
     with recorded(tmp_path):
         path = _native.recording_path()
-        with pytest.raises(RecordingError, match="already"):
+        with pytest.raises(HandleStateError, match="already"):
             _native.start_recording(str(tmp_path / "other.shd"))
         assert _native.recording_path() == path
     _native.stop_recording()
@@ -216,15 +216,23 @@ def test_sweep_releases_what_is_open(run: Callable[..., Run]) -> None:
     """Asked for at run time it releases all, once, and says how many."""
     result = run(
         """
+        import os
         from holding import SafeFileHandle, both
         from safehandle_debug import _native
 
         kept = [both(number) for number in range(10)]
         borrowed = SafeFileHandle(0, owns_handle=False)
+        fds = [native.handle for native, _ in kept]
         print(_native.sweep())
         print(_native.sweep())
-        assert all(handle.is_closed for pair in kept for handle in pair)
-        borrowed.fileno()
+        assert not any(os.path.exists(f"/proc/self/fd/{fd}") for fd in fds)
+        os.fstat(borrowed.handle)
+        # The numbers are somebody else's now; the old objects leave them alone.
+        others = [os.open("/dev/null", os.O_RDONLY) for _ in fds]
+        assert set(others) == set(fds)
+        del kept
+        for fd in others:
+            os.close(fd)
         """
     ).ok()
     assert result.lines == ["20", "0"]

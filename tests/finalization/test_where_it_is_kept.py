@@ -103,6 +103,7 @@ KEPT = {
         async def main():
             global task
             task = asyncio.create_task(wait())
+            task._log_destroy_pending = False
             await asyncio.sleep(0)
         loop = asyncio.new_event_loop()
         loop.run_until_complete(main())
@@ -227,7 +228,7 @@ KEPT = {
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(instance))
         kept = both(5)
         """,
-        "swept",
+        None,
     ),
     "daemon_thread_local": (
         """

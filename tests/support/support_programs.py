@@ -123,7 +123,10 @@ class Run:
     def told(self) -> list[Told]:
         """What every process of its tree recorded, the first process first."""
         every = [told_by(path) for path in self.recordings]
-        return sorted(every, key=lambda told: told.process.started_at_ns)
+        pids = {told.process.pid for told in every}
+        return sorted(
+            every, key=lambda told: (told.process.parent_pid in pids, told.process.started_at_ns)
+        )
 
     def first(self) -> Told:
         """What the program itself recorded, without its children."""
@@ -157,7 +160,8 @@ def run_program(
     environment = {k: v for k, v in os.environ.items() if not k.startswith("SAFEHANDLE_")}
     environment["SAFEHANDLE_DEBUG_DIR"] = str(sessions)
     environment["PROGRAM_RELEASED"] = str(folder / "released")
-    environment.pop("PYTHONPATH", None)
+    # A subinterpreter does not have the script's folder on its path.
+    environment["PYTHONPATH"] = str(folder)
     if level is not None:
         environment["SAFEHANDLE_DEBUG"] = level
     environment.update(env or {})
@@ -183,10 +187,12 @@ def run_program(
 
 def told_by(path: Path) -> Told:
     """Opens one recording and takes all that it tells."""
-    with Ledger(open_recording(path)) as ledger:
+    with open_recording(path) as recording:
+        ledger = Ledger(recording)
         ledger.refresh()
-        serials = [history.serial for history in ledger.histories()]
-        found = (ledger.history(serial) for serial in serials)
+        serials = {event.serial for event in recording.events()}
+        serials.update(slot.serial for slot in recording.live())
+        found = (ledger.history(serial) for serial in sorted(serials))
         return Told(ledger.process, tuple(history for history in found if history is not None))
 
 
