@@ -78,6 +78,8 @@ def hooked_python(tmp_path: Path) -> Path:
     package = Path(safehandle_debug.__file__).resolve().parent
     # Read before the hook: `site` goes by name.
     (site / "a_paths.pth").write_text(f"{package.parent}\n")
-    hook = package / "activate" / "safehandle_debug.pth"
+    hook = package.parent / "safehandle_debug.pth"  # where a wheel puts it
+    if not hook.is_file():
+        hook = package / "activate" / hook.name
     (site / hook.name).write_text(hook.read_text())
     return folder / "bin" / "python"

@@ -82,6 +82,8 @@ def test_watch_without_the_extra_says_how_to_install_it(
 
 
 def test_watch_without_a_terminal_says_what_to_use(command: Run) -> None:
+    pytest.importorskip("textual")
+
     done = command("watch")
 
     assert done.returncode == 2
