@@ -19,6 +19,7 @@
  * after all finalizers of that collection, and drains. */
 #include "handle.h"
 
+#include "process.h"
 #include "thread.h"
 
 #define DEEPEST 20
@@ -226,6 +227,9 @@ guard_clear(PyObject *self)
     if (state != NULL && state->exit_guard) {
         state->exit_guard = 0; /* from now on at once: it is late */
         shd_critical_drain(state);
+        /* Python hooks of what is still reachable run now: next, the modules
+           that survived this collection are emptied, `os` among them. */
+        shd_process_sweep(state->id, SHD_SWEEP_PYTHON);
     }
     Py_CLEAR(((guard *)self)->cycle);
     return 0;

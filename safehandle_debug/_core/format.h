@@ -38,6 +38,7 @@
 #define SHD_BLOCK_SIZE 65536
 #define SHD_BLOCK_HEAD_SIZE 64
 #define SHD_BYTE_ORDER_MARK 0x01020304u
+#define SHD_STATUS_UNKNOWN (-1) /* exit_code of a process that ended */
 
 enum shd_block_type {
     SHD_BLOCK_FREE = 0,

@@ -67,9 +67,22 @@ shd_interp_make(void)
         PyMem_RawFree(state);
         return NULL;
     }
+    state->modules = Py_XNewRef(PyImport_GetModuleDict());
     state->next = first;
     first = state;
     return state;
+}
+
+PyObject *
+shd_interp_loaded_module(const char *name)
+{
+    shd_interp *state = shd_interp_get();
+    if (state == NULL || state->modules == NULL
+        || !PyDict_CheckExact(state->modules)) {
+        return NULL;
+    }
+    PyObject *module = PyDict_GetItemString(state->modules, name);
+    return module != NULL && PyModule_Check(module) ? module : NULL;
 }
 
 PyObject *
@@ -90,6 +103,7 @@ shd_interp_end(shd_interp *state)
     if (latest == state) {
         latest = NULL;
     }
+    Py_CLEAR(state->modules);
     for (int i = 0; i < SHD_ERRORS; i++) {
         Py_CLEAR(state->errors[i]);
     }

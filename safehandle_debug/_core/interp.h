@@ -21,6 +21,8 @@ typedef struct shd_interp {
     struct shd_interp *next;
     PyInterpreterState *interp;
     int64_t id;
+    PyObject *modules; /* sys.modules: PyImport_GetModuleDict() aborts at the
+                          very end */
     Py_ssize_t code_index; /* place on code objects, -1: none */
 
     PyTypeObject *critical_finalizer;
@@ -46,6 +48,9 @@ shd_interp *shd_interp_get(void);
 
 /* Makes it, or sets an exception and returns NULL. */
 shd_interp *shd_interp_make(void);
+
+/* A module that the program has loaded; borrowed, NULL without exception. */
+PyObject *shd_interp_loaded_module(const char *name);
 
 /* The errors module's class; borrowed. */
 PyObject *shd_interp_error(enum shd_error error);

@@ -155,14 +155,10 @@ describe_exception(char *text, size_t size)
 static int
 ctypes_errno(PyObject **module)
 {
-    PyObject *modules = PyImport_GetModuleDict();
-    *module
-        = modules == NULL ? NULL : PyDict_GetItemString(modules, "_ctypes");
-    if (*module == NULL || !PyModule_Check(*module)) {
-        *module = NULL;
+    *module = Py_XNewRef(shd_interp_loaded_module("_ctypes"));
+    if (*module == NULL) {
         return 0;
     }
-    Py_INCREF(*module);
     PyObject *number = PyObject_CallMethod(*module, "get_errno", NULL);
     int value = number == NULL ? 0 : (int)PyLong_AsLong(number);
     if (number == NULL) {

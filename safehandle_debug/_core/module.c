@@ -224,7 +224,7 @@ sweep(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
     shd_interp *state = shd_interp_get();
     return PyLong_FromLong(
-        state == NULL ? 0 : shd_process_sweep(state->id, 1));
+        state == NULL ? 0 : shd_process_sweep(state->id, SHD_SWEEP_ALL));
 }
 
 static PyObject *
@@ -233,6 +233,10 @@ guard_exit(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
     shd_interp *state = shd_interp_get();
     if (state != NULL && shd_critical_guard_exit(state) < 0) {
         return NULL;
+    }
+    if (shd_recording()
+        && PyInterpreterState_Get() == PyInterpreterState_Main()) {
+        shd_rec.header->finalizing_seq = shd_rec.header->next_seq;
     }
     Py_RETURN_NONE;
 }

@@ -1,5 +1,7 @@
 /* The last hooks there are, and what each may still do.
  *
+ *   end of the last collection but one  Python hooks: later, the modules that
+ *                                       they use are cleared (critical.c)
  *   capsule in the interpreter's dict   Python hooks as far as they can still
  *                                       run, then native releases
  *   Py_AtExit, atexit(3)                native releases by value; objects are
@@ -35,7 +37,7 @@ newest_first(const void *a, const void *b)
 }
 
 static int
-sweep_one(uint32_t slot, uint64_t serial, int may_run_python)
+sweep_one(uint32_t slot, uint64_t serial, enum shd_sweep what)
 {
     shd_entry *entry = shd_table_entry(slot);
     uint64_t meta = atomic_load(&entry->meta);
@@ -45,7 +47,7 @@ sweep_one(uint32_t slot, uint64_t serial, int may_run_python)
     const shd_kind *kind = shd_kind_by_number(shd_table_kind(meta));
     int64_t value = entry->value;
     if (kind->release == NULL) {
-        if (!may_run_python || value == 0) {
+        if (what == SHD_SWEEP_NATIVE || value == 0) {
             return 0;
         }
         shd_handle *handle = (shd_handle *)(intptr_t)value;
@@ -54,7 +56,7 @@ sweep_one(uint32_t slot, uint64_t serial, int may_run_python)
         Py_DECREF(handle);
         return 1;
     }
-    if (!shd_table_claim(slot, serial)) {
+    if (what == SHD_SWEEP_PYTHON || !shd_table_claim(slot, serial)) {
         return 0;
     }
     int error = kind->release(value);
@@ -63,7 +65,7 @@ sweep_one(uint32_t slot, uint64_t serial, int may_run_python)
 }
 
 int
-shd_process_sweep(int64_t interp, int may_run_python)
+shd_process_sweep(int64_t interp, enum shd_sweep what)
 {
     /* Newest first: what was built upon others goes before them. */
     uint32_t size = shd_table_size();
@@ -77,8 +79,7 @@ shd_process_sweep(int64_t interp, int may_run_python)
             continue;
         }
         if (found == NULL) {
-            count += (size_t)sweep_one(slot, shd_table_serial(meta),
-                                       may_run_python);
+            count += (size_t)sweep_one(slot, shd_table_serial(meta), what);
         }
         else {
             found[count++] = (candidate){shd_table_serial(meta), slot};
@@ -90,7 +91,7 @@ shd_process_sweep(int64_t interp, int may_run_python)
     qsort(found, count, sizeof(*found), newest_first);
     int swept = 0;
     for (size_t i = 0; i < count; i++) {
-        swept += sweep_one(found[i].slot, found[i].serial, may_run_python);
+        swept += sweep_one(found[i].slot, found[i].serial, what);
     }
     free(found);
     return swept;
@@ -107,7 +108,7 @@ interp_ended(PyObject *capsule)
     state->collecting = NULL;
     state->exit_guard = 0;
     shd_critical_drain(state);
-    shd_process_sweep(state->id, 1);
+    shd_process_sweep(state->id, SHD_SWEEP_ALL);
     shd_interp_end(state);
 }
 
@@ -131,7 +132,7 @@ shd_process_watch_interp(shd_interp *state)
 static void
 process_ended(void)
 {
-    shd_process_sweep(EVERY_INTERP, 0);
+    shd_process_sweep(EVERY_INTERP, SHD_SWEEP_NATIVE);
 }
 
 #if defined(__GLIBC__)
@@ -144,7 +145,7 @@ mark_status(int status, void *Py_UNUSED(arg))
 static void
 mark_status(void)
 {
-    shd_recorder_mark_ended(-1);
+    shd_recorder_mark_ended(SHD_STATUS_UNKNOWN);
 }
 #endif
 

@@ -293,7 +293,14 @@ static void
 mark_ended(int ended, int exit_code)
 {
     shd_header *header = shd_rec.header;
-    if (shd_rec.pid != getpid() || header->ended != SHD_ENDED_RUNNING) {
+    if (shd_rec.pid != getpid()) {
+        return;
+    }
+    if (header->ended != SHD_ENDED_RUNNING) {
+        if (header->ended == SHD_ENDED_EXIT
+            && header->exit_code == SHD_STATUS_UNKNOWN) {
+            header->exit_code = exit_code;
+        }
         return;
     }
     header->ended_ticks = shd_clock_ticks();

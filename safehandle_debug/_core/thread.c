@@ -3,6 +3,7 @@
 #include "thread.h"
 
 #include "depot.h"
+#include "interp.h"
 
 #include <pthread.h>
 #include <sys/mman.h>
@@ -88,14 +89,6 @@ shd_thread_forked(void)
     }
 }
 
-/* sys.modules[name], borrowed; NULL without an exception. */
-static PyObject *
-loaded_module(const char *name)
-{
-    PyObject *modules = PyImport_GetModuleDict();
-    return modules == NULL ? NULL : PyDict_GetItemString(modules, name);
-}
-
 /* threading's name of the calling thread as a STRING id. */
 static uint32_t
 thread_name(unsigned long ident)
@@ -103,8 +96,8 @@ thread_name(unsigned long ident)
     uint32_t id = 0;
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
-    PyObject *threading = loaded_module("threading");
-    PyObject *active = threading == NULL || !PyModule_Check(threading)
+    PyObject *threading = shd_interp_loaded_module("threading");
+    PyObject *active = threading == NULL
                            ? NULL
                            : PyDict_GetItemString(
                                PyModule_GetDict(threading), "_active");
@@ -181,14 +174,16 @@ shd_thread_task(void)
     static PyObject *seen_modules;
     static Py_ssize_t seen_size;
     static int loaded;
-    PyObject *modules = PyImport_GetModuleDict();
-    if (modules == NULL || !PyDict_CheckExact(modules)) {
+    shd_interp *state = shd_interp_get();
+    if (state == NULL || state->modules == NULL
+        || !PyDict_CheckExact(state->modules)) {
         return 0;
     }
-    if (modules != seen_modules || PyDict_GET_SIZE(modules) != seen_size) {
-        loaded = PyDict_GetItemString(modules, "_asyncio") != NULL;
-        seen_modules = modules;
-        seen_size = PyDict_GET_SIZE(modules);
+    if (state->modules != seen_modules
+        || PyDict_GET_SIZE(state->modules) != seen_size) {
+        loaded = shd_interp_loaded_module("_asyncio") != NULL;
+        seen_modules = state->modules;
+        seen_size = PyDict_GET_SIZE(state->modules);
     }
     if (!loaded) {
         return 0;
@@ -196,10 +191,8 @@ shd_thread_task(void)
     uint32_t id = 0;
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
-    PyObject *module = loaded_module("_asyncio");
-    PyObject *task = module == NULL || !PyModule_Check(module)
-                         ? NULL
-                         : running_task(module);
+    PyObject *module = shd_interp_loaded_module("_asyncio");
+    PyObject *task = module == NULL ? NULL : running_task(module);
     if (task != NULL) {
         PyObject *name = PyObject_CallMethod(task, "get_name", NULL);
         if (name != NULL && PyUnicode_Check(name)) {
