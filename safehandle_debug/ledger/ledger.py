@@ -18,6 +18,7 @@ from safehandle_debug.recording.thinning import thin
 _MANY_FORGOTTEN: Final = 100_000  # handles of which replay may wrongly think they are open
 _INHERITED: Final = int(Flag.INHERITED)  # an int, for it is asked for each handle
 _FOLLOWED: Final = 8  # handles whose events are kept because they were asked for
+_LOOKS: Final = 2  # after a change: the header counts an event before it is committed
 _SINGLY: Final = 2000  # handles that are looked at one by one, alike or not
 
 
@@ -59,7 +60,7 @@ class Ledger:
         self._cursor = Cursor()
         self._replay = Replay(recording.header.inherited_serials)
         self._alive = recording.is_alive()
-        self._unread = True  # events may be there that the header told of before
+        self._looks_due = _LOOKS
         # What open() gave last: number of a part -> (its slots, their histories).
         self._shown: dict[int, tuple[list[RawLive], list[History]]] = {}
         self._shown_ending: Ending | None = None
@@ -74,10 +75,11 @@ class Ledger:
         Raises RecordingError when the file was damaged meanwhile."""
         was_alive, self._alive = self._alive, self.recording.is_alive()
         changed = self.recording.refresh() or was_alive != self._alive
-        if changed or self._unread:
+        if changed:
+            self._looks_due = _LOOKS
+        if self._looks_due:
+            self._looks_due -= 1
             taken = self._replay.take(self.recording.read_new(self._cursor))
-            # A seq is drawn before its event is committed: look once more.
-            self._unread = changed
             changed = changed or taken > 0
         if self._replay.open_count > 2 * self.recording.header.live + _MANY_FORGOTTEN:
             self._replay.prune({raw.serial for raw in self.recording.live()})

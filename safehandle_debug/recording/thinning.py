@@ -23,9 +23,9 @@ def thin(events: list[RawEvent], most: int = MOST) -> None:
     events.sort()
     if len(events) <= most:
         return
-    recent = events[-most // 4 :]
+    recent = events[-(most // 4) :]
     kept: list[RawEvent] = []
-    for raw in events[: -most // 4]:
+    for raw in events[: -len(recent)]:
         if (
             raw.kind == EventKind.RELEASE
             and kept
