@@ -9,7 +9,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	&& { echo "$$p"; exit; }; done; echo python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 
 CORE := $(wildcard safehandle_debug/_core/*.c safehandle_debug/_core/*.h)
 CHECKED := benchmarks samples

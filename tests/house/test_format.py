@@ -54,7 +54,7 @@ STRUCTS = {
     "data_head": mirror.DATA_HEAD,
     "code": mirror.CODE,
     "type": mirror.TYPE,
-    "thread": mirror.THREAD,
+    "thread_record": mirror.THREAD,
 }
 
 INLINED = {"anchor"}  # structs that only stand inside others
