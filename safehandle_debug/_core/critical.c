@@ -24,6 +24,28 @@
 
 #define DEEPEST 20
 
+/* --- interrupts ------------------------------------------------------------- */
+
+void
+shd_critical_interrupted(void)
+{
+    shd_thread *thread = shd_thread_get();
+    if (thread == NULL || thread->finalizers == 0) {
+        PyErr_SetInterrupt();
+        return;
+    }
+    thread->interrupted = 1;
+}
+
+static void
+deliver_interrupt(shd_thread *thread)
+{
+    if (thread->finalizers == 0 && thread->interrupted) {
+        thread->interrupted = 0;
+        PyErr_SetInterrupt();
+    }
+}
+
 /* --- the queue ------------------------------------------------------------ */
 
 static int
@@ -81,6 +103,7 @@ shd_critical_drain(shd_interp *state)
     }
     if (thread != NULL) {
         thread->finalizers--;
+        deliver_interrupt(thread);
     }
 }
 
@@ -159,18 +182,21 @@ shd_critical_finalize(PyObject *self)
         return;
     }
     object->bits |= SHD_FINALIZED;
-    if ((shd_critical_in_pass() || in_last_passes(state)
-         || thread->finalizers >= DEEPEST)
+    int in_pass = shd_critical_in_pass() || in_last_passes(state);
+    if (in_pass) {
+        object->bits |= SHD_COLLECTED;
+    }
+    if ((in_pass || thread->finalizers >= DEEPEST)
         && enqueue(state, self) == 0) {
         return;
     }
     thread->finalizers++;
     run_finalizer(self);
     thread->finalizers--;
-    if (thread->finalizers == 0 && state->queued && !shd_critical_in_pass()
-        && !in_last_passes(state)) {
+    if (thread->finalizers == 0 && state->queued && !in_pass) {
         shd_critical_drain(state);
     }
+    deliver_interrupt(thread);
 }
 
 /* tp_finalize of subclasses with a __del__ of their own: that is an ordinary

@@ -111,7 +111,9 @@ static int
 standing_flags(const shd_handle *handle)
 {
     return (shd_has(handle, SHD_OWNS) ? 0 : SHD_FLAG_BORROWED)
-           | (shd_critical_in_pass() ? SHD_FLAG_IN_GC : 0)
+           | (shd_has(handle, SHD_COLLECTED) || shd_critical_in_pass()
+                  ? SHD_FLAG_IN_GC
+                  : 0)
            | (shd_is_finalizing() ? SHD_FLAG_FINALIZING : 0)
            | (shd_is_inherited(shd_serial(handle)) ? SHD_FLAG_INHERITED : 0);
 }
@@ -188,6 +190,34 @@ shd_events_settle(int result)
     return PyErr_WarnEx(PyExc_RuntimeWarning, text, 1) < 0 ? -1 : result;
 }
 
+/* Writes the acquire event once more, from the live slot: the first one may
+   have been dropped, and the slot is about to be freed. */
+static void
+repeat_acquire(shd_writer *writer, const shd_live *live, uint64_t serial)
+{
+    if (shd_rec.header->dropped_events == 0) {
+        return;
+    }
+    shd_event *event = shd_recorder_begin(writer, live->thread);
+    if (event == NULL) {
+        return;
+    }
+    event->ticks = live->ticks;
+    event->serial = serial;
+    event->value = live->value;
+    event->stack = live->stack;
+    event->thread = live->thread;
+    event->task = live->task;
+    event->test = live->test;
+    event->detail = live->detail;
+    event->type = live->type;
+    event->refs = 1;
+    event->kind = SHD_EVENT_ACQUIRE;
+    event->ending = SHD_ENDING_NONE;
+    event->flags = (uint16_t)(live->flags | SHD_FLAG_UNSAMPLED);
+    shd_recorder_commit(writer);
+}
+
 /* Writes one event.  `live`: the handle's slot in the file or NULL. */
 static void
 write_event(const place *here, int pinned, uint64_t serial, int64_t value,
@@ -246,6 +276,10 @@ shd_events_emit(shd_handle *handle, int kind, uint32_t refs, int ending,
         && kind != SHD_EVENT_RELEASE_FAILED
         && kind != SHD_EVENT_DOUBLE_RELEASE) {
         flags |= SHD_FLAG_UNSAMPLED;
+    }
+    if (kind == SHD_EVENT_CLOSE && (flags & SHD_FLAG_FINALIZER)
+        && live != NULL) {
+        repeat_acquire(&here.thread->writer, live, shd_serial(handle));
     }
     write_event(&here, problem, shd_serial(handle), value,
                 shd_type_id(Py_TYPE(handle)),
@@ -395,6 +429,7 @@ shd_events_swept(uint32_t slot, uint64_t serial, int64_t value, int error)
         return;
     }
     shd_writer *writer = NULL; /* the thread may have no Python state left */
+    repeat_acquire(writer, live, serial);
     int kinds[2] = {SHD_EVENT_CLOSE, SHD_EVENT_RELEASE_FAILED};
     for (int i = 0; i < (error ? 2 : 1); i++) {
         shd_event *event = shd_recorder_begin(writer, live->thread);

@@ -293,8 +293,7 @@ dispose(shd_handle *self, PyObject *args, PyObject *kwargs)
                                      &disposing)) {
         return NULL;
     }
-    int ending = !disposing ? (shd_critical_in_pass() ? SHD_ENDING_COLLECTED
-                                                      : SHD_ENDING_DROPPED)
+    int ending = !disposing ? shd_life_finalizer_ending(self)
                  : shd_has(self, SHD_EXITING) ? SHD_ENDING_EXITED
                                               : SHD_ENDING_CLOSED;
     return done(shd_has(self, SHD_IS_CRITICAL)

@@ -48,6 +48,7 @@ typedef struct {
 #define SHD_DEFERRED_EXIT SHD_BIT(6) /* close was asked by a with-block */
 #define SHD_IS_HANDLE SHD_BIT(7)
 #define SHD_IS_CRITICAL SHD_BIT(8) /* a CriticalHandle: no reference count */
+#define SHD_COLLECTED SHD_BIT(9)   /* became garbage in a collection */
 
 typedef struct {
     shd_critical base;
@@ -156,6 +157,9 @@ int shd_life_is_invalid(shd_handle *handle, const shd_type_info *info);
 /* dispose() as the program would call it: a Python override comes first. */
 int shd_life_call_dispose(shd_handle *handle, int disposing);
 
+/* How a handle ends whose finalizer runs now: a shd_ending. */
+int shd_life_finalizer_ending(const shd_handle *handle);
+
 /* The critical finalizer: never raises. */
 void shd_life_finalize(shd_handle *handle);
 
@@ -213,6 +217,10 @@ void shd_critical_finalize(PyObject *self);
 /* Installs our finalizer where a subclass's __del__ replaced it, and the
  * collection callbacks; called when an object is made. -1 with an exception. */
 int shd_critical_prepare(PyTypeObject *type);
+
+/* Delivers a KeyboardInterrupt again once the finalizers of this thread are
+ * through: sooner, it would cut the next one short. */
+void shd_critical_interrupted(void);
 
 /* 1 while this thread runs a collection. */
 int shd_critical_in_pass(void);

@@ -30,10 +30,12 @@ state_error(const shd_handle *handle)
     return -1;
 }
 
-static int
-finalizer_ending(void)
+int
+shd_life_finalizer_ending(const shd_handle *handle)
 {
-    return shd_critical_in_pass() ? SHD_ENDING_COLLECTED : SHD_ENDING_DROPPED;
+    return shd_has(handle, SHD_COLLECTED) || shd_critical_in_pass()
+               ? SHD_ENDING_COLLECTED
+               : SHD_ENDING_DROPPED;
 }
 
 /* --- the beginning ------------------------------------------------------- */
@@ -120,7 +122,7 @@ report_unraisable(shd_handle *handle, const char *method)
 {
     if (PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) {
         PyErr_Clear();
-        PyErr_SetInterrupt();
+        shd_critical_interrupted();
         return;
     }
     PyObject *type, *value, *traceback;
@@ -496,7 +498,7 @@ shd_life_call_dispose(shd_handle *handle, int disposing)
         Py_XDECREF(result);
         return result == NULL ? -1 : 0;
     }
-    int ending = !disposing                        ? finalizer_ending()
+    int ending = !disposing                        ? shd_life_finalizer_ending(handle)
                  : shd_has(handle, SHD_EXITING) ? SHD_ENDING_EXITED
                                                 : SHD_ENDING_CLOSED;
     return shd_has(handle, SHD_IS_CRITICAL)
@@ -538,7 +540,7 @@ shd_life_finalize(shd_handle *handle)
     }
     if (is_open(handle)) {
         /* An override that forgot its base: the resource must not pay. */
-        int ending = finalizer_ending();
+        int ending = shd_life_finalizer_ending(handle);
         result = shd_has(handle, SHD_IS_CRITICAL)
                      ? shd_life_close_critical(handle, ending, 1)
                      : shd_life_dispose(handle, ending, 1);
@@ -557,10 +559,10 @@ shd_life_dealloc(shd_handle *handle)
     if (is_open(handle)) {
         PyErr_Fetch(&type, &value, &traceback);
         if (kind->release && shd_has(handle, SHD_IS_CRITICAL)) {
-            shd_life_close_critical(handle, finalizer_ending(), 1);
+            shd_life_close_critical(handle, shd_life_finalizer_ending(handle), 1);
         }
         else if (kind->release) {
-            shd_life_dispose(handle, finalizer_ending(), 1);
+            shd_life_dispose(handle, shd_life_finalizer_ending(handle), 1);
         }
         else if (shd_has(handle, SHD_VALUED) && shd_has(handle, SHD_OWNS)) {
             shd_events_emit(handle, SHD_EVENT_RELEASE_FAILED, 0, 0,

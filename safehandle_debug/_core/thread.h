@@ -27,6 +27,7 @@ typedef struct shd_thread {
     uint32_t epoch; /* ... in the file of this epoch */
 
     int finalizers;     /* nested finalizers running on this thread */
+    int interrupted;    /* a KeyboardInterrupt waits for their end */
 
     uint32_t cached;    /* valid entries of `cache` */
     uint32_t cached_epoch;
