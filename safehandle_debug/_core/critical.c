@@ -138,20 +138,16 @@ static PyMethodDef callback_def
        METH_FASTCALL, NULL};
 
 static int
-install_callback(void)
+install_callback(shd_interp *state)
 {
-    PyObject *gc = PyImport_ImportModule("gc");
-    PyObject *callbacks
-        = gc == NULL ? NULL : PyObject_GetAttrString(gc, "callbacks");
-    PyObject *callback
-        = callbacks == NULL ? NULL : PyCFunction_New(&callback_def, NULL);
-    int result = -1;
-    if (callback != NULL && PyList_Check(callbacks)) {
-        result = PyList_Append(callbacks, callback);
+    PyObject *callback = PyCFunction_New(&callback_def, NULL);
+    if (callback == NULL) {
+        return -1;
     }
-    Py_XDECREF(callback);
-    Py_XDECREF(callbacks);
-    Py_XDECREF(gc);
+    int result = PyList_Check(state->gc_callbacks)
+                     ? PyList_Append(state->gc_callbacks, callback)
+                     : 0;
+    Py_DECREF(callback);
     return result;
 }
 
@@ -228,7 +224,7 @@ shd_critical_prepare(PyTypeObject *type)
         return 0;
     }
     state->callbacks_installed = 1;
-    return install_callback();
+    return install_callback(state);
 }
 
 /* --- the guard of the last collections ------------------------------------- */

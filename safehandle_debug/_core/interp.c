@@ -21,7 +21,7 @@ shd_interp_get(void)
 }
 
 static int
-load_errors(shd_interp *state)
+load_modules(shd_interp *state)
 {
     static const char *const names[SHD_ERRORS] = {
         [SHD_ERROR_CLOSED] = "HandleClosedError",
@@ -31,7 +31,14 @@ load_errors(shd_interp *state)
         [SHD_ERROR_STATE] = "HandleStateError",
         [SHD_ERROR_RECORDING] = "RecordingError",
     };
-    PyObject *module = PyImport_ImportModule("safehandle_debug.errors");
+    PyObject *gc = PyImport_ImportModule("gc");
+    state->gc_callbacks
+        = gc == NULL ? NULL : PyObject_GetAttrString(gc, "callbacks");
+    Py_XDECREF(gc);
+    PyObject *module
+        = state->gc_callbacks == NULL
+              ? NULL
+              : PyImport_ImportModule("safehandle_debug.errors");
     if (module == NULL) {
         return -1;
     }
@@ -60,10 +67,11 @@ shd_interp_make(void)
     }
     state->interp = PyInterpreterState_Get();
     state->id = PyInterpreterState_GetID(state->interp);
-    if (load_errors(state) < 0) {
+    if (load_modules(state) < 0) {
         for (int i = 0; i < SHD_ERRORS; i++) {
             Py_XDECREF(state->errors[i]);
         }
+        Py_XDECREF(state->gc_callbacks);
         PyMem_RawFree(state);
         return NULL;
     }
@@ -104,6 +112,7 @@ shd_interp_end(shd_interp *state)
         latest = NULL;
     }
     Py_CLEAR(state->modules);
+    Py_CLEAR(state->gc_callbacks);
     for (int i = 0; i < SHD_ERRORS; i++) {
         Py_CLEAR(state->errors[i]);
     }

@@ -174,6 +174,16 @@ ctypes_errno(PyObject **module)
 static int
 call_hook(shd_handle *handle, int flags)
 {
+    if (shd_is_finalizing()
+        && PyInterpreterState_Get() != PyInterpreterState_Main()) {
+        /* A subinterpreter that nobody destroyed ends inside the main one:
+           there, whoever gives up the GIL for a moment never gets it back,
+           and CPython ends the thread.  No hook is worth that. */
+        shd_events_emit(handle, SHD_EVENT_RELEASE_FAILED, 0, 0, flags, 0,
+                        "its interpreter was never destroyed: the process "
+                        "ended first");
+        return 0;
+    }
     PyObject *type, *value, *traceback, *ctypes;
     PyErr_Fetch(&type, &value, &traceback);
     int saved_ctypes = ctypes_errno(&ctypes);
@@ -238,9 +248,14 @@ finish(shd_handle *handle, int perform, int ending, int flags)
     if (leave(handle) && perform) {
         if (kind->release) {
             int error;
-            Py_BEGIN_ALLOW_THREADS
-            error = kind->release(value);
-            Py_END_ALLOW_THREADS
+            if (shd_is_finalizing()) {
+                error = kind->release(value); /* as in call_hook() */
+            }
+            else {
+                Py_BEGIN_ALLOW_THREADS
+                error = kind->release(value);
+                Py_END_ALLOW_THREADS
+            }
             if (error) {
                 shd_events_emit(handle, SHD_EVENT_RELEASE_FAILED, 0, 0, flags,
                                 error, strerror(error));
