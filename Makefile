@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 
 CORE := $(wildcard safehandle_debug/_core/*.c safehandle_debug/_core/*.h)
-CHECKED := benchmarks samples
+CHECKED := benchmarks docs samples
 PYTEST ?= -n 2
 SANITIZED ?= tests/core tests/conformance tests/finalization
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -O1 -g

@@ -1,0 +1,80 @@
+"""Draws the README's picture: `safehandle watch` on the sample gateway.
+
+    python docs/screenshot.py [OUTPUT.svg]
+
+Runs the gateway under watch until its leak has shown itself, opens the screen
+on it without a terminal, and saves what it shows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+
+from safehandle_tui.watch import WatchApp
+
+ROOT = pathlib.Path(__file__).parents[1]
+PICTURE = ROOT / "docs/watch.svg"
+SIZE = (120, 26)
+SHOWN_LEAKS = 8
+LONGEST = 60.0  # seconds
+
+
+@contextlib.contextmanager
+def gateway(folder: str) -> Iterator[int]:
+    """The sample gateway with its load, watched; yields its pid."""
+    path = f"{pathlib.Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "SAFEHANDLE_DEBUG": "full"}
+    environment["SAFEHANDLE_DEBUG_DIR"] = folder
+    with subprocess.Popen(
+        ["python", "samples/gateway.py", "--demo"],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+    ) as process:
+        try:
+            yield process.pid
+        finally:
+            process.send_signal(signal.SIGINT)
+
+
+async def draw(pid: int, picture: pathlib.Path) -> None:
+    """Waits on the screen until the leak has grown, and saves what it shows."""
+    app = WatchApp([str(pid)])
+    async with app.run_test(size=SIZE) as pilot, asyncio.timeout(LONGEST):
+        while leaks(pid) < SHOWN_LEAKS:
+            await pilot.pause(0.2)
+        picture.write_text(app.export_screenshot(title="safehandle watch"))
+
+
+def leaks(pid: int) -> int:
+    """How often the gateway holds the file that the bad requests ask for."""
+    folder = pathlib.Path(f"/proc/{pid}/fd")
+    names = []
+    for entry in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            names.append(os.path.basename(os.readlink(entry)))
+    return names.count("readme.txt")
+
+
+def main() -> None:
+    picture = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else PICTURE
+    # The picture is the same whatever the terminal and its user prefer.
+    os.environ.pop("NO_COLOR", None)
+    os.environ["COLORTERM"] = "truecolor"
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["SAFEHANDLE_DEBUG_DIR"] = folder
+        with gateway(folder) as pid:
+            asyncio.run(draw(pid, picture))
+    print(picture)
+
+
+if __name__ == "__main__":
+    main()
