@@ -42,6 +42,24 @@ hold_enter(hold *self, PyObject *Py_UNUSED(ignored))
     return PyLong_FromLongLong(self->handle->value);
 }
 
+/* Gives the reference back.  Somebody may have released it by mistake; where
+   that closed the handle under its owner it has been told already, and where
+   it completed a pending close it is told here, since nobody saw it. */
+static int
+give_back(shd_handle *handle)
+{
+    uint32_t state = atomic_load(&handle->state);
+    if (shd_refs(state) > 0) {
+        return shd_life_release(handle);
+    }
+    if (state & SHD_DISPOSED) {
+        shd_events_emit(handle, SHD_EVENT_DOUBLE_RELEASE, 0, 0, 0,
+                        handle->value,
+                        "somebody had released the reference of this hold");
+    }
+    return 0;
+}
+
 static PyObject *
 hold_exit(hold *self, PyObject *const *Py_UNUSED(args),
           Py_ssize_t Py_UNUSED(nargs))
@@ -59,7 +77,7 @@ hold_exit(hold *self, PyObject *const *Py_UNUSED(args),
         Py_RETURN_NONE;
     }
     self->active = 0;
-    if (shd_events_settle(shd_life_release(self->handle)) < 0) {
+    if (shd_events_settle(give_back(self->handle)) < 0) {
         return NULL;
     }
     Py_RETURN_NONE;
@@ -82,7 +100,7 @@ hold_dealloc(hold *self)
         PyObject *error_type, *error, *traceback;
         PyErr_Fetch(&error_type, &error, &traceback);
         self->active = 0;
-        if (shd_life_release(self->handle) < 0) {
+        if (give_back(self->handle) < 0) {
             PyErr_WriteUnraisable((PyObject *)type);
         }
         PyErr_Restore(error_type, error, traceback);
