@@ -66,6 +66,7 @@ def test_blocks_have_a_known_language(document: str) -> None:
 def test_the_commands_print_what_is_shown(tmp_path: pathlib.Path) -> None:
     """All doors, one after the other, as a reader would try them."""
     env = {"SAFEHANDLE_DEBUG_DIR": str(tmp_path / "sessions"), "PYTHONDONTWRITEBYTECODE": "1"}
+    (tmp_path / "samples").symlink_to(ROOT / "samples")
     count = 0
     for language, text in blocks():
         name = re.match(r"# (\w+\.py)\n", text)
