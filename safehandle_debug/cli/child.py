@@ -4,7 +4,8 @@ All signals to forward are blocked and waited for together with SIGCHLD, so
 that none is lost between two system calls and no handler runs Python code.  A
 signal that the kernel sent (Ctrl-C at the terminal) has reached the command
 too, being in the same process group; one that a process sent has reached only
-us and is passed on.
+us and is passed on.  (One sent to the whole group therefore arrives twice: who
+sent it to whom is not to be known here, and a signal lost would be worse.)
 """
 
 from __future__ import annotations
@@ -63,6 +64,8 @@ class Child:
     """A started command.  Signals stay blocked in us until the `with` block ends."""
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        # Ignored by whoever started us, it would leave us no child to wait for.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, _FORWARDED | {signal.SIGCHLD})
         try:
             self.pid = os.posix_spawnp(

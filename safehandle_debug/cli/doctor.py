@@ -72,7 +72,7 @@ def _core() -> Check:
         return Check("core", False, f"{error}; install safehandle-debug for this Python again")
     source = _native.stack_source()
     slower = "" if source == "frames" else " (slower: this Python's frames are not known)"
-    version = metadata.version("safehandle-debug")
+    version = _version("safehandle-debug") or "(not installed)"
     return Check("core", True, f"safehandle-debug {version}, stacks walked by {source}{slower}")
 
 
@@ -165,9 +165,14 @@ def _probe() -> Check:
 
 
 def _screen() -> Check:
+    version = _version("textual")
+    if version is None:
+        return Check("screen", True, "textual is not installed: 'safehandle watch' needs it")
+    return Check("screen", True, f"textual {version}")
+
+
+def _version(distribution: str) -> str | None:
     try:
-        version = metadata.version("textual")
+        return metadata.version(distribution)
     except metadata.PackageNotFoundError:
-        version = ""
-    text = f"textual {version}" if version else "not installed: 'safehandle watch' needs the extra"
-    return Check("screen", True, text)
+        return None

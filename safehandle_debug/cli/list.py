@@ -115,7 +115,7 @@ def _one_line(text: str) -> str:
 
 
 def _as_json(ledgers: Sequence[Ledger], rows: Sequence[_Row]) -> dict[str, Any]:
-    """Version 1: frames innermost first, times in seconds, `ending` null while open."""
+    """Version 1: frames innermost first, `ending` null while open."""
     processes = [ledger.process for ledger in ledgers]
     return {
         "version": 1,
@@ -142,7 +142,7 @@ def _handle(process: ProcessInfo, history: History) -> dict[str, Any]:
         "owner": history.owner,
         "detail": history.detail,
         "refs": history.refs,
-        "age": age_ns(process, history) / 1e9,
+        "age_s": age_ns(process, history) / 1e9,
         "ending": history.ending,
         "borrowed": history.borrowed,
         "thread": history.thread,

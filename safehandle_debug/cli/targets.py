@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -43,6 +44,7 @@ def open_ledgers(targets: Sequence[str]) -> Iterator[list[Ledger]]:
     Raises:
         CliError: a target names nothing, or no recording can be read.
     """
+    _allow_many_files()
     faults = []
     with ExitStack() as stack:
         ledgers = []
@@ -59,3 +61,9 @@ def open_ledgers(targets: Sequence[str]) -> Iterator[list[Ledger]]:
         for fault in faults:
             click.echo(f"Left out: {fault}", err=True)
         yield ledgers
+
+
+def _allow_many_files() -> None:
+    """A session of a thousand processes is a thousand open recordings."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

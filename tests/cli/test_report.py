@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -271,3 +272,19 @@ def test_colours_are_for_terminals_that_want_them(
 
 def test_no_colours_in_a_pipe(command: Run, leak: Path) -> None:
     assert "\x1b" not in command("report", str(leak)).stdout
+
+
+def test_a_session_of_more_processes_than_the_descriptor_limit(command: Run, leak: Path) -> None:
+    (recording,) = leak.iterdir()
+    pid, ticks = recording.stem.split("-")
+    for number in range(2, 60):
+        (leak / f"{pid}-{ticks}-{number}.shd").write_bytes(recording.read_bytes())
+
+    done = command(
+        "report",
+        "--format=json",
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (32, 4096)),
+    )
+
+    assert done.stderr == ""
+    assert len(json.loads(done.stdout)["processes"]) == 59

@@ -220,3 +220,17 @@ def test_the_report_goes_to_stderr_and_leaves_the_exit_code(
     assert (done.returncode, done.stdout) == (0, "out\n")
     assert "leak" in done.stderr
     assert "app.py:5" in done.stderr
+
+
+def test_a_parent_that_ignores_its_children_does_not_matter(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "safehandle_debug", "run", sys.executable, "-c", "exit(3)"],
+        env=environment,
+        cwd=tmp_path,
+        check=False,
+        preexec_fn=lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN),
+    )
+
+    assert done.returncode == 3
