@@ -29,7 +29,7 @@ ANY = "*"
 # Of descriptors, which have no rules yet; a file may name them all the same.
 _LATER_KINDS = frozenset({"recycled", "use-after-close", "closed-behind-owner"})
 
-_RULE = re.compile(r"(?P<kind>\S+)\s+(?P<site>\S.*?)\s*(?:\s#\s*(?P<reason>.*))?")
+_RULE = re.compile(r"(?P<kind>[^\s#]+)\s+(?P<site>[^#]*[^#\s])\s*(?:#(?P<reason>.*))?")
 
 
 class SuppressionError(ValueError):
