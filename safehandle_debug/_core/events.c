@@ -23,6 +23,9 @@ uint64_t shd_inherited_serials;
 
 #define TRACEMALLOC_DOMAIN 0x5AFE
 
+int shd_listening;
+int shd_unsettled;
+
 static int child_pending;   /* a forked child whose file is not made yet */
 static char pending[256];   /* what on_error= has still to say */
 static char *test_name;     /* malloc'ed, or NULL */
@@ -39,7 +42,15 @@ shd_events_forked(void)
         child_pending = shd_rec.settings.children;
         shd_recorder_forget();
     }
-    pending[0] = 0;
+    shd_unsettled = 0;
+    shd_listening = child_pending;
+}
+
+void
+shd_events_listen(void)
+{
+    child_pending = 0;
+    shd_listening = shd_recording();
 }
 
 /* 1 when events can be written. */
@@ -52,8 +63,9 @@ is_ready(void)
     if (!child_pending) {
         return 0;
     }
-    child_pending = 0;
-    return shd_recorder_start_child(shd_inherited_serials) == 0;
+    shd_recorder_start_child(shd_inherited_serials);
+    shd_events_listen();
+    return shd_listening;
 }
 
 void
@@ -166,20 +178,16 @@ speak_up(const shd_handle *handle, int kind, int flags, const char *detail)
     if (shd_on_error == SHD_ON_ERROR_ABORT) {
         Py_FatalError(pending);
     }
-    if (flags & SHD_FLAG_FINALIZER) {
-        pending[0] = 0; /* no caller to tell */
-    }
+    /* A finalizer has no caller to tell. */
+    shd_unsettled = !(flags & SHD_FLAG_FINALIZER);
 }
 
 int
-shd_events_settle(int result)
+shd_events_say(int result)
 {
-    if (pending[0] == 0) {
-        return result;
-    }
     char text[sizeof(pending)];
     memcpy(text, pending, sizeof(text));
-    pending[0] = 0;
+    shd_unsettled = 0;
     if (result < 0 || PyErr_Occurred()) {
         return result;
     }

@@ -42,9 +42,33 @@ void shd_events_swept(uint32_t slot, uint64_t serial, int64_t value,
 /* Stack id of the caller, 0 when not recording. */
 uint32_t shd_events_capture(void);
 
+/* Whether anybody may read what shd_events_emit() has to say. */
+extern int shd_listening;
+
+/* Something that on_error= has still to say. */
+extern int shd_unsettled;
+int shd_events_say(int result);
+
 /* What on_error= asks for after a problem.  Returns `result`, or -1 with an
  * exception. */
-int shd_events_settle(int result);
+static inline int
+shd_events_settle(int result)
+{
+    return shd_unsettled ? shd_events_say(result) : result;
+}
+
+/* An event that is no finding: written only when somebody listens. */
+static inline void
+shd_events_note(shd_handle *handle, int kind, uint32_t refs)
+{
+    if (shd_listening && shd_has(handle, SHD_VALUED)) {
+        shd_events_emit(handle, kind, refs, 0, 0, handle->value, NULL);
+    }
+}
+
+/* After recording was started or stopped: a child forked before does not
+ * begin a file of its own any more. */
+void shd_events_listen(void);
 
 /* Whether the handle with this serial was acquired before the last fork. */
 static inline int

@@ -322,10 +322,7 @@ shd_life_add_ref(shd_handle *handle)
         }
     } while (!atomic_compare_exchange_weak(&handle->state, &state,
                                            state + SHD_ONE_REF));
-    if (shd_has(handle, SHD_VALUED)) {
-        shd_events_emit(handle, SHD_EVENT_ADD_REF, shd_refs(state) + 1, 0, 0,
-                        handle->value, NULL);
-    }
+    shd_events_note(handle, SHD_EVENT_ADD_REF, shd_refs(state) + 1);
     return 0;
 }
 
@@ -358,19 +355,15 @@ shd_life_release(shd_handle *handle)
     } while (!atomic_compare_exchange_weak(&handle->state, &state, next));
 
     if (shd_refs(next) || (state & SHD_CLOSED)) {
-        if (shd_has(handle, SHD_VALUED)) {
-            shd_events_emit(handle, SHD_EVENT_RELEASE, shd_refs(next), 0, 0,
-                            handle->value, NULL);
-        }
+        shd_events_note(handle, SHD_EVENT_RELEASE, shd_refs(next));
         return 0;
     }
     if (!(state & SHD_DISPOSED)) {
         shd_events_emit(handle, SHD_EVENT_DOUBLE_RELEASE, 0, 0, 0,
                         handle->value, NULL);
     }
-    else if (shd_has(handle, SHD_VALUED)) {
-        shd_events_emit(handle, SHD_EVENT_RELEASE, 0, 0, 0, handle->value,
-                        NULL);
+    else {
+        shd_events_note(handle, SHD_EVENT_RELEASE, 0);
     }
     return finish(handle, perform,
                   shd_has(handle, SHD_DEFERRED_EXIT) ? SHD_ENDING_EXITED

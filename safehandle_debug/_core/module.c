@@ -86,6 +86,7 @@ start_recording(PyObject *Py_UNUSED(module), PyObject *args, PyObject *kwargs)
         goto done;
     }
     free(old);
+    shd_events_listen();
     shd_on_error = on_error;
     shd_mirror_tracemalloc = mirror;
     result = Py_NewRef(Py_None);
@@ -98,6 +99,7 @@ static PyObject *
 stop_recording(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
     shd_recorder_stop(SHD_ENDED_STOPPED, 0);
+    shd_events_listen();
     shd_on_error = SHD_ON_ERROR_RECORD;
     shd_mirror_tracemalloc = 0;
     Py_RETURN_NONE;
