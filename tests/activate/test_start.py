@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from safehandle_debug.activate.prune import KEPT_SESSIONS
+from safehandle_debug.activate.session import session_name
 from safehandle_debug.recording import open_recording
 
 Launch = Callable[..., subprocess.CompletedProcess[str]]
@@ -158,6 +160,58 @@ def test_start_up_loads_no_heavy_modules(launch: Launch) -> None:
     heavy = {"click", "dataclasses", "inspect", "json", "logging", "subprocess", "tempfile"}
     assert (watched - plain) & (heavy | {"threading", "textual", "pytest"}) == set()
     assert "safehandle_debug.recording" not in watched
+
+
+def test_a_new_session_prunes_the_oldest(launch: Launch, root: Path) -> None:
+    root.mkdir(mode=0o700)
+    for number in range(1, 31):
+        old = root / session_name(number * 10**9, 4_194_305)
+        old.mkdir(mode=0o700)
+        (old / "4194305-1.shd").touch()
+        os.utime(old, (number, number))
+
+    launch("-c", "pass", value="full")
+
+    names = sorted(path.name for path in root.iterdir())
+    assert len(names) == KEPT_SESSIONS
+    assert names[0] == session_name(12 * 10**9, 4_194_305)
+
+
+def test_programs_started_at_once_have_a_session_each(
+    environment: dict[str, str], root: Path
+) -> None:
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", OPEN], env=environment | {"SAFEHANDLE_DEBUG": "full"}
+        )
+        for _ in range(6)
+    ]
+
+    assert [program.wait(timeout=120) for program in running] == [0] * 6
+    assert len(list(root.glob("*/*.shd"))) == len(list(root.iterdir())) == 6
+
+
+def test_a_working_directory_that_is_gone_does_not_matter(
+    launch: Launch, recordings: Recordings, tmp_path: Path
+) -> None:
+    (tmp_path / "gone").mkdir()
+    line = f"cd gone && rmdir ../gone && exec {sys.executable} -c 'print(1)'"
+
+    done = launch("-c", line, python="/bin/sh", value="full")
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "1\n", "")
+    with open_recording(recordings()[0]) as recording:
+        assert recording.meta["cwd"] == ""
+
+
+def test_arguments_of_any_bytes_are_noted(launch: Launch, recordings: Recordings) -> None:
+    odd = ["", 'quote " and \\', "new\nline", "\x01\x7f", "é", "😀", "\udcff\udc80"]
+
+    done = launch("-c", "pass", *odd, value="full")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    with open_recording(recordings()[0]) as recording:
+        assert recording.meta["argv"][3:] == odd
 
 
 class TestFolders:
