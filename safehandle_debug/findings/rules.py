@@ -17,8 +17,8 @@ from dataclasses import dataclass, replace
 
 from safehandle_debug.findings.fingerprint import Place, fingerprint, lines, places
 from safehandle_debug.findings.model import Finding, FindingKind
-from safehandle_debug.findings.wording import named, place, plural
-from safehandle_debug.ledger import Event, Frame, History, Ledger, site_of
+from safehandle_debug.findings.wording import named, plural, where
+from safehandle_debug.ledger import Event, Frame, History, Ledger
 from safehandle_debug.ledger.references import references
 from safehandle_debug.recording.format import Flag
 
@@ -110,7 +110,7 @@ def _judged(history: History, over: bool, cwd: str) -> list[_Verdict]:
 
 
 def _judged_event(history: History, event: Event, cwd: str) -> _Verdict | None:
-    at = place(site_of(event.stack), cwd)
+    at = where(event.stack, cwd)
     who = named(history)
     if event.kind == "double-release":
         message = f"{who} was released at {at} {_why_double(history, event, cwd)}"
@@ -134,7 +134,7 @@ def _why_double(history: History, event: Event, cwd: str) -> str:
     before = (each for each in history.events if each.kind == "close" and each.seq < event.seq)
     close = next(before, None)
     if close is not None:
-        return f"after it was closed at {place(site_of(close.stack), cwd)}"
+        return f"after it was closed at {where(close.stack, cwd)}"
     if event.refs == 0 and any(each.kind == "close" for each in history.events):
         return "without an add-ref: that closed it under its owner"
     return "with no reference left to release"
@@ -156,7 +156,7 @@ def _judged_ending(history: History, over: bool, cwd: str) -> _Verdict | None:
     close = next((event for event in reversed(history.events) if event.kind == "close"), None)
     flags = close.flags if close is not None else 0
     who = named(history)
-    opened = f"{who} opened at {place(history.site, cwd)}"
+    opened = f"{who} opened at {where(history.opened, cwd)}"
     if by_finalizer and not flags & Flag.FINALIZING:
         how = "its owner was dropped" if history.ending == "dropped" else "the collector found it"
         message = f"{opened} was never closed: a finalizer did it when {how}"
@@ -171,10 +171,10 @@ def _unbalanced(history: History, disposed: Event, cwd: str) -> _Verdict:
     who = named(history)
     asked = "its owner was dropped" if disposed.flags & Flag.FINALIZER else "it was closed"
     if not forgotten:
-        at = place(site_of(disposed.stack), cwd)
+        at = where(disposed.stack, cwd)
         message = f"{who} stayed open after {asked} at {at}: references were never released"
         return _Verdict("unbalanced", message, disposed.stack, "ending", disposed)
-    at = place(site_of(forgotten[0].stack), cwd)
+    at = where(forgotten[0].stack, cwd)
     message = f"{who} stayed open after {asked}: the add-ref at {at} was never released"
     if len(forgotten) > 1:
         message += f", nor {plural(len(forgotten) - 1, 'other')}"

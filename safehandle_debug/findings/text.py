@@ -93,25 +93,31 @@ def render_finding(finding: Finding, *, color: bool = False, width: int = 100) -
     """The whole finding in at most 26 lines, the first of them first_line().
 
     Source is cut to `width`; what one may want to copy never is."""
+    beginning, middle, end = (_Page(color, max(width, 40)) for _ in range(3))
+    _source(beginning, finding)
+    _who(beginning, finding)
     handle = finding.handle
-    page = _Page(color, max(width, 40))
-    _source(page, finding)
-    _who(page, finding)
-    _stack(page, "opened", handle.opened, finding.cwd, most=_OPENED_FRAMES)
-    _references(page, finding)
+    _stack(beginning, "opened", handle.opened, finding.cwd, most=_OPENED_FRAMES)
+    _references(middle, finding)
     if finding.victim is not None:
-        _victim(page, finding.victim, finding.cwd)
-    _acts(page, finding)
-    _ending(page, finding)
+        _victim(end, finding.victim, finding.cwd)
+    _acts(end, finding)
+    _ending(end, finding)
     if handle.events_dropped:
-        page.row("note", "some of its events were dropped to stay within the recording's size")
+        end.row("note", "some of its events were dropped to stay within the recording's size")
     if handle.unsampled:
-        page.row("note", "it was not sampled: where it was opened is not recorded")
+        end.row("note", "it was not sampled: where it was opened is not recorded")
+    room = MOST_LINES - len(beginning.lines) - len(end.lines)
+    if len(middle.lines) > room:
+        del middle.lines[max(room - 1, 0) :]
+        if room > 0:
+            middle.row("", "... and more references")
+    lines = [*beginning.lines, *middle.lines, *end.lines]
     heading = first_line(finding)
     if color:
         shade = _YELLOW if finding.severity == "warning" else _RED
         heading = f"{_BOLD}{shade}{heading}{_PLAIN}"
-    return "\n".join([heading, *page.lines[:MOST_LINES]])
+    return "\n".join([heading, *lines[:MOST_LINES]])
 
 
 def render_process_death(ledger: Ledger, *, color: bool = False, width: int = 100) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
-from safehandle_debug.ledger import Frame, History
+from safehandle_debug.ledger import Frame, History, is_library, site_of
 
 NOWHERE = "an unknown place"
 
@@ -21,6 +22,18 @@ def place(frame: Frame | None, cwd: str) -> str:
     if frame is None:
         return NOWHERE
     return f"{short_path(frame.file, cwd)}:{frame.line} in {frame.function}"
+
+
+def where(stack: Sequence[Frame], cwd: str) -> str:
+    """The site of a stack; when that is an installed package's, also who
+    called it: `requests/api.py:6 in get (called at app.py:4 in main)`."""
+    site = site_of(tuple(stack))
+    text = place(site, cwd)
+    if site is not None and is_library(site.file):
+        own = next((frame for frame in stack if not is_library(frame.file)), None)
+        if own is not None:
+            text += f" (called at {place(own, cwd)})"
+    return text
 
 
 def named(history: History) -> str:

@@ -104,7 +104,8 @@ class RecordingBuilder:
         self.blocks: list[int] = []  # types
         self._current: dict[tuple[int, int], int] = {}  # (block type, thread) -> index
         self._strings: dict[str, int] = {"": 0}
-        self._codes: dict[CodeType, int] = {}
+        # By identity: code objects that differ in their file are equal.
+        self._codes: dict[int, tuple[CodeType, int]] = {}
         self._types: dict[tuple[str, str, str], int] = {}
         self._nodes: dict[tuple[int, int, int], int] = {}
         self._depths: dict[int, int] = {0: 0}
@@ -213,7 +214,7 @@ class RecordingBuilder:
         return self._strings[text]
 
     def code(self, code: CodeType) -> int:
-        if code not in self._codes:
+        if id(code) not in self._codes:
             table = code.co_linetable
             head = shd.CODE.pack(
                 self.string(code.co_filename),
@@ -221,8 +222,8 @@ class RecordingBuilder:
                 code.co_firstlineno,
                 len(table),
             )
-            self._codes[code] = self._data(DataType.CODE, head + table)
-        return self._codes[code]
+            self._codes[id(code)] = code, self._data(DataType.CODE, head + table)
+        return self._codes[id(code)][1]
 
     def type(self, name: str, kind: str | None = None, space: str | None = None) -> int:
         known = KINDS.get(name, ("handle", name))
