@@ -217,7 +217,7 @@ def watch(
 
     async def play() -> WatchApp:
         app = WatchApp([str(target) for target in targets], clock=clock or FrozenClock())
-        async with app.run_test(size=size) as pilot:
+        async with app.run_test(size=size, notifications=True) as pilot:
             if seen:
                 await until(pilot, lambda: app.view is not None, "a first view")
                 await pilot.pause()

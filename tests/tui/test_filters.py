@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from safehandle_tui.model.filters import FIELDS, FilterError, parse_filter
+from safehandle_tui.model.filters import FIELDS, FilterError, is_unfinished, parse_filter
 from safehandle_tui.model.rows import HandleRow
 
 from safehandle_debug.ledger import Frame, History
@@ -152,6 +152,16 @@ def test_state_words_follow_the_life_of_a_handle() -> None:
     assert parse_filter("state:open").matches(held, NOW)
     assert parse_filter("state:ended ending:closed").matches(closed, NOW)
     assert parse_filter("state:problem").matches(wrong, NOW)
+
+
+def test_a_field_without_its_value_is_unfinished() -> None:
+    """While it is typed nothing should flash."""
+    assert is_unfinished("ag")
+    assert is_unfinished("age")
+    assert is_unfinished("connect !fd")
+    assert not is_unfinished("age>5m")
+    assert not is_unfinished("connect")
+    assert not is_unfinished("")
 
 
 def test_a_filter_is_false_when_empty() -> None:

@@ -59,14 +59,14 @@ def _palette(
 DARK: Final = _palette(
     {
         "text": "#d3d8e0",
-        "muted": "#929baa",
+        "muted": "#a0a9b8",
         "strong": "bold #ffffff",
         "title": "bold #ffffff",
-        "head": "#929baa",
+        "head": "#a0a9b8",
         "sorted": "bold #ffffff",
         "good": "#7ddc91",
         "warn": "#f0c35a",
-        "bad": "bold #ff8080",
+        "bad": "bold #ff8a8a",
         "accent": "#63c7f5",
         "own": "#9ed2ff",
         "source": "#e9dfa6",
@@ -74,7 +74,7 @@ DARK: Final = _palette(
         "rule": "#47505f",
     },
     "on #12151b",
-    "on #26384f",
+    "on #233449",
     "on #1c232e",
     "on #1b212b",
 )
@@ -129,7 +129,7 @@ THEMES: Final = (
     Theme(
         name="safehandle-dark",
         primary="#63c7f5",
-        error="#ff8080",
+        error="#ff8a8a",
         warning="#f0c35a",
         success="#7ddc91",
         foreground="#d3d8e0",

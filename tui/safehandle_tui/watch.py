@@ -110,12 +110,14 @@ class WatchApp(App[int]):
         elif small:
             self.pop_screen()
 
-    def on_main_screen_detail_asked(self) -> None:
+    def on_main_screen_detail_asked(self, message: MainScreen.DetailAsked) -> None:
         self.push_screen(
             DetailScreen(
-                self._clock.wall_ns,
-                self._main.action_pause,
-                lambda: self._main.change(pinned=False),
+                message.key,
+                self.view,
+                now=self._clock.wall_ns,
+                pause=self._main.action_pause,
+                unpin=self._main.unpin,
             )
         )
 

@@ -161,7 +161,7 @@ def _stack_lines(stack: Sequence[Frame], source: SourceMap, cwd: str) -> list[Li
         lines.append((("  ", "text"), *_where(frame, cwd)))
         text = source.get((frame.file, frame.line))
         if text and text.strip():
-            lines.append((("      ", "text"), (text.strip(), "source")))
+            lines.append((("    ", "text"), (text.strip(), "source")))
     if folded:
         lines.append(_folded(folded))
     return lines
@@ -173,48 +173,57 @@ def _folded(number: int) -> Line:
 
 def _event_line(event: Event, detail: HandleDetail, open_refs: set[int], *, wide: bool) -> Line:
     history = detail.history
-    bad = event.kind in _BAD_EVENTS
-    role: Role = "bad" if bad else "text"
+    role: Role = "bad" if event.kind in _BAD_EVENTS else "text"
     name = event.kind if event.ending is None else f"{event.kind} {event.ending}"
+    unreleased = event.seq in open_refs
     spans: list[Span] = [
-        (f" {fit(delta(event.at_ns - history.opened_at_ns), 8, align='>')}  ", "muted"),
-        (fit(name, 15), role),
-        (f" refs {event.refs:<3}", "muted"),
+        ("! " if unreleased else "  ", "warn"),
+        (fit(delta(event.at_ns - history.opened_at_ns), 7, align=">"), "muted"),
+        (f"  {fit(name, 15)} ", "warn" if unreleased else role),
+        (f"{event.refs:>4}  ", "muted"),
     ]
     frame = _site_of(event.stack)
     if frame is not None:
-        spans += [(" ", "text"), *_where(frame, detail.cwd)]
+        spans += _where(frame, detail.cwd)
+    if unreleased:
+        spans.append((" ← not released", "warn"))
     if event.thread != history.thread or wide:
         spans.append((f"  {clean(event.thread)}", "muted"))
     if event.task is not None and (event.task != history.task or wide):
         spans.append((f"  task {clean(event.task)}", "muted"))
-    if event.seq in open_refs:
-        spans.append(("  ← not released", "warn" if history.is_open else "bad"))
     if event.detail and event.kind != "acquire":
         spans.append((f"  {clean(event.detail)}", role))
     return tuple(spans)
 
 
-def _last_words(detail: HandleDetail, now_ns: int) -> Line:
+def _last_words(detail: HandleDetail, open_refs: set[int], now_ns: int) -> Line:
     history = detail.history
     last = history.events[-1].at_ns if history.events else history.opened_at_ns
     quiet = age(max(0, now_ns - last))
+    text = ""
     if detail.row.life == "held":
-        return (("           ── its process died holding it", "warn"),)
-    if history.is_open:
-        return ((f"           ── still open, nothing for {quiet}", "warn"),)
-    return ()
+        text = "its process died holding it"
+    elif history.is_open:
+        text = f"still open, quiet for {quiet}"
+    if open_refs and text:
+        text += f", {plural(len(open_refs), 'reference')} out"
+    return ((f"           ── {text}", "warn"),) if text else ()
 
 
-def _history_lines(detail: HandleDetail, now_ns: int, *, wide: bool) -> list[Line]:
-    lines: list[Line] = [(("history", "head"),)]
+def _event_lines(detail: HandleDetail, now_ns: int, *, page: bool) -> list[Line]:
+    """All events, on the page each with its stack."""
+    lines: list[Line] = [((fit("history", 27), "head"), ("refs", "head"))]
     if detail.history.events_dropped:
         lines.append((("  older events were dropped to keep the recording small", "warn"),))
     if not detail.history.events:
         lines.append((("  no event of it is left in the recording", "muted"),))
     open_refs = outstanding(detail.history.events)
-    lines += [_event_line(event, detail, open_refs, wide=wide) for event in detail.history.events]
-    last = _last_words(detail, now_ns)
+    for event in detail.history.events:
+        lines.append(_event_line(event, detail, open_refs, wide=page))
+        if page and event.kind != "acquire":
+            for line in _stack_lines(event.stack, detail.source, detail.cwd):
+                lines.append((("             ", "text"), *line))
+    last = _last_words(detail, open_refs, now_ns)
     return [*lines, last] if last else lines
 
 
@@ -257,15 +266,15 @@ def handle_lines(detail: HandleDetail, now_ns: int, cells: int) -> list[Line]:
     """The pane below the table: stack beside history, or above it."""
     stack: list[Line] = [(("opened by", "head"),)]
     stack += _stack_lines(detail.history.opened, detail.source, detail.cwd)
-    events = _history_lines(detail, now_ns, wide=False)
+    events = _event_lines(detail, now_ns, page=False)
     lines = _finding_lines(detail)
     if detail.row.detail:
         lines.append(((detail.row.detail, "accent"),))
     if cells < _SIDE_BY_SIDE:
         # Of a short pane the top is seen: what happened matters more than
         # the outer frames.
-        return [clip(line, cells) for line in (*lines, *stack[:5], *events, *stack[5:])]
-    both = _beside(stack, events, cells, cells * 2 // 5)
+        return [clip(line, cells) for line in (*lines, *stack[:3], *events, *stack[3:])]
+    both = _beside(stack, events, cells, cells * 9 // 20)
     return [*(clip(line, cells) for line in lines), *both]
 
 
@@ -278,7 +287,7 @@ def handle_page(detail: HandleDetail, now_ns: int, cells: int) -> list[Line]:
         lines += [*_finding_lines(detail), ()]
     lines.append((("opened by", "head"),))
     lines += _source_lines(detail)
-    lines += [(), *_page_events(detail, now_ns)]
+    lines += [(), *_event_lines(detail, now_ns, page=True)]
     return [clip(line, cells) for line in lines]
 
 
@@ -300,23 +309,6 @@ def _source_lines(detail: HandleDetail) -> list[Line]:
                 (mark, (f"{number:>6}  ", "muted"), (text, "source" if here else "muted"))
             )
     return lines
-
-
-def _page_events(detail: HandleDetail, now_ns: int) -> list[Line]:
-    open_refs = outstanding(detail.history.events)
-    lines: list[Line] = [(("history", "head"),)]
-    if detail.history.events_dropped:
-        lines.append((("  older events were dropped to keep the recording small", "warn"),))
-    if not detail.history.events:
-        lines.append((("  no event of it is left in the recording", "muted"),))
-    for event in detail.history.events:
-        lines.append(_event_line(event, detail, open_refs, wide=True))
-        if event.kind == "acquire":
-            continue
-        for line in _stack_lines(event.stack, detail.source, detail.cwd):
-            lines.append((("             ", "text"), *line))
-    last = _last_words(detail, now_ns)
-    return [*lines, last] if last else lines
 
 
 # --- a site ---
@@ -348,7 +340,7 @@ def site_lines(detail: SiteDetail, now_ns: int, cells: int) -> list[Line]:
         handles.append(((f"  … and {count(len(rows) - _SAMPLE)} more", "muted"),))
     if cells < _SIDE_BY_SIDE:
         return [clip(line, cells) for line in (*stack[:5], *handles)]
-    return _beside(stack, handles, cells, cells * 2 // 5)
+    return _beside(stack, handles, cells, cells * 9 // 20)
 
 
 def _member(row: HandleRow, now_ns: int) -> Line:

@@ -18,7 +18,7 @@ from typing import Final
 
 from safehandle_tui.model.rows import HandleRow
 
-__all__ = ["FIELDS", "Filter", "FilterError", "parse_filter"]
+__all__ = ["FIELDS", "Filter", "FilterError", "is_unfinished", "parse_filter"]
 
 
 class FilterError(ValueError):
@@ -93,6 +93,15 @@ def parse_filter(text: str) -> Filter:
             missing, or a quote is open.
     """
     return Filter(text.strip(), tuple(_parse_term(term) for term in _split(text)))
+
+
+def is_unfinished(text: str) -> bool:
+    """True while the last term may become a field with a value.
+
+    `ag` is a word, but whoever types it letter by letter may go on to
+    `age>5m` and does not want to see an empty table meanwhile."""
+    word = text.rpartition(" ")[2].lstrip("!-").casefold()
+    return bool(word) and any(name.startswith(word) for name in (*FIELDS, *_ALIASES))
 
 
 def _split(text: str) -> list[str]:

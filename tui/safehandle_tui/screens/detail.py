@@ -12,6 +12,7 @@ from textual.screen import Screen
 from safehandle_tui.keys import KEYS, bindings
 from safehandle_tui.model.detail import HandleDetail, handle_page, handle_title
 from safehandle_tui.model.feed import View
+from safehandle_tui.model.rows import HandleKey
 from safehandle_tui.widgets.key_bar import KeyBar
 from safehandle_tui.widgets.lines import Lines
 from safehandle_tui.widgets.page import Page
@@ -30,15 +31,25 @@ class DetailScreen(Screen[None]):
     AUTO_FOCUS = "#page"
 
     def __init__(
-        self, now: Callable[[], int], pause: Callable[[], None], unpin: Callable[[], None]
+        self,
+        key: HandleKey,
+        view: View | None,
+        *,
+        now: Callable[[], int],
+        pause: Callable[[], None],
+        unpin: Callable[[], None],
     ) -> None:
         """
         Args:
+            key: of the handle; views of others are not for this page.
+            view: the latest, if there is one.
             now: the wall clock, in ns since 1970.
             pause: stops or goes on with the picture.
             unpin: called when the page is left.
         """
         super().__init__()
+        self._key = key
+        self._first = view
         self._now = now
         self._pause = pause
         self._unpin = unpin
@@ -50,11 +61,13 @@ class DetailScreen(Screen[None]):
         yield KeyBar(_KEYS, id="keys")
 
     def on_mount(self) -> None:
+        if self._first is not None:
+            self.show_view(self._first)
         self.set_interval(1.0, self._tick)
 
     def show_view(self, view: View) -> None:
-        """Shows the selected handle of this view."""
-        if isinstance(view.detail, HandleDetail):
+        """Shows the handle as this view has it."""
+        if isinstance(view.detail, HandleDetail) and view.detail.row.key == self._key:
             self._view = view
             self._paint(view.now_ns)
 

@@ -23,9 +23,9 @@ from safehandle_tui.model.detail import (
     site_title,
 )
 from safehandle_tui.model.feed import Mode, View, ViewSpec
-from safehandle_tui.model.filters import Filter, FilterError, parse_filter
+from safehandle_tui.model.filters import Filter, FilterError, is_unfinished, parse_filter
 from safehandle_tui.model.processes import ALL, PROCESS_COLUMNS, PROCESS_SORT, entries
-from safehandle_tui.model.rows import SiteRow
+from safehandle_tui.model.rows import HandleKey, SiteRow
 from safehandle_tui.model.states import badge, waiting_lines
 from safehandle_tui.model.text import Line, Span, clip, count, line_width, plural
 from safehandle_tui.widgets.key_bar import KeyBar
@@ -69,7 +69,11 @@ class MainScreen(Screen[None]):
     AUTO_FOCUS = "#table"
 
     class DetailAsked(Message):
-        """The selected handle's page is wanted."""
+        """A handle's page is wanted."""
+
+        def __init__(self, key: HandleKey) -> None:
+            super().__init__()
+            self.key = key
 
     def __init__(self, ask: Callable[[ViewSpec], None], now: Callable[[], int]) -> None:
         """
@@ -84,6 +88,7 @@ class MainScreen(Screen[None]):
         self.view: View | None = None
         self._sorts = dict(_FIRST_SORTS)
         self._last_site: Any = None
+        self._shares = (0, 0)  # rows of the processes and of the detail
 
     def compose(self) -> ComposeResult:
         yield Lines(id="top", bar=True)
@@ -241,13 +246,19 @@ class MainScreen(Screen[None]):
         self.spec = replace(self.spec, **changes)
         self._ask(self.spec)
 
+    def unpin(self) -> None:
+        """Back from a handle's page: the table's cursor decides again."""
+        self.change(pinned=False, selected=self.query_one("#table", Table).key)
+
     def _enter_mode(self, mode: Mode, *, site: Any = None, selected: Any = None) -> None:
         self.query_one("#table", Table).hold(selected)
         self.change(mode=mode, site=site, selected=selected, sort=self._sorts[mode])
 
     @on(Table.Selected, "#table")
     def _selected(self, event: Table.Selected) -> None:
-        self.change(selected=event.key)
+        # The page of a handle goes on with it when it has left the table.
+        if not self.spec.pinned:
+            self.change(selected=event.key)
 
     @on(Table.Selected, "#processes")
     def _scoped(self, event: Table.Selected) -> None:
@@ -281,7 +292,7 @@ class MainScreen(Screen[None]):
             self._enter_mode("handles", site=row.key)
         else:
             self.change(selected=row.key, pinned=True)
-            self.post_message(self.DetailAsked())
+            self.post_message(self.DetailAsked(row.key))
 
     def action_back(self) -> None:
         """Goes back one step, or drops the filter."""
@@ -378,15 +389,20 @@ class MainScreen(Screen[None]):
             self._note(((str(error), "bad"),))
             return
         self._note(((_FILTER_HELP, "muted"),))
+        if not is_unfinished(event.value):
+            self._filter_by(parsed)
+
+    def _filter_by(self, parsed: Filter) -> None:
         if parsed.text != self.spec.filter.text:
             self.change(filter=parsed)
 
     @on(Input.Submitted, "#filter-input")
     def _filter_kept(self, event: Input.Submitted) -> None:
         try:
-            parse_filter(event.value)
+            parsed = parse_filter(event.value)
         except FilterError:
             return
+        self._filter_by(parsed)
         self._show_filter(False)
         self.query_one("#table", Table).focus()
 
@@ -398,11 +414,14 @@ class MainScreen(Screen[None]):
         processes = self.query_one("#processes", Table)
         most = height // 2 if processes.has_focus else max(2, height // 7)
         above = 1 + max(1, min(len(processes.rows), most))
-        processes.styles.height = above
         # What few rows leave over, the detail makes better use of.
         fixed = above + 5 + (2 if self.query_one("#filter").display else 0)
         rows = max(6, len(self.query_one("#table", Table).rows) + 1)
-        self.query_one("#detail").styles.height = max(4, height // 3, height - fixed - rows)
+        below = max(4, height // 3, height - fixed - rows)
+        if (above, below) != self._shares:
+            self._shares = (above, below)
+            processes.styles.height = above
+            self.query_one("#detail").styles.height = below
 
     def on_resize(self, event: events.Resize) -> None:
         self._fit()
