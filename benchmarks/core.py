@@ -89,10 +89,12 @@ def operation_rows() -> Iterator[Row]:
 
     yield ratio("add-ref + release, off", off, "add-ref pair", "lock pair", 0.5)
     yield ratio("add-ref + release, full, depth 30", full, "add-ref pair", "lock pair", 3.0)
-    yield ratio("  the same", full, "add-ref pair", "python add-ref pair", None)
+    yield ratio("  beside a Python handle", full, "add-ref pair", "python add-ref pair", None)
     yield ratio("construct + close, off", off, "construct+close", "finalize", None)
     yield ratio("construct + close, full, depth 30", full, "construct+close", "finalize", 0.4)
-    yield ratio("  the same", full, "construct+close", "python construct+close", None)
+    yield ratio(
+        "  beside a Python handle", full, "construct+close", "python construct+close", None
+    )
     yield ratio("with block, off", off, "with", "python with", None)
     yield ratio("with block, full, depth 30", full, "with", "python with", None)
     yield ratio("with handle.hold(), off", off, "hold", "with lock", None)
@@ -109,7 +111,13 @@ def operation_rows() -> Iterator[Row]:
             share=0.5,
         )
         yield ratio(
-            "  the same", full, "add-ref pair", "extract_stack", None, depth=depth, share=0.5
+            f"  depth {depth}, beside extract_stack",
+            full,
+            "add-ref pair",
+            "extract_stack",
+            None,
+            depth=depth,
+            share=0.5,
         )
     few, many = full["open"]["10"], full["open"]["15000"]
     yield Row(
