@@ -371,7 +371,8 @@ static PyType_Slot critical_slots[] = {
 static PyType_Spec critical_spec = {
     .name = "safehandle_debug.CriticalFinalizer",
     .basicsize = sizeof(shd_critical),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE
+             | Py_TPFLAGS_IMMUTABLETYPE,
     .slots = critical_slots,
 };
 
