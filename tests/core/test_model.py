@@ -171,7 +171,7 @@ class HandleMachine(RuleBasedStateMachine):
 
 
 TestHandleMachine = HandleMachine.TestCase
-TestHandleMachine.settings = settings(max_examples=300, stateful_step_count=30, deadline=None)
+TestHandleMachine.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
 
 
 @pytest.mark.parametrize("seed", range(20))
