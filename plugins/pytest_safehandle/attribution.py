@@ -15,10 +15,11 @@ from __future__ import annotations
 import _thread
 import threading
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 import pytest
+
+from safehandle_debug import _native
 
 __all__ = ["Scope", "Scopes", "drop_finished_funcargs", "other_threads", "thread_names"]
 
@@ -33,16 +34,18 @@ _XUNIT: Final = {
 }
 
 
-@dataclass(slots=True, eq=False)
 class Scope:
     """One life of one fixture, from its set-up to its end."""
 
-    fixture: pytest.FixtureDef[Any]
-    owner: type | object | None  # class or module of a wider xunit fixture
-    opened: list[tuple[int, int]] = field(default_factory=list)  # serials above, up to
-    adopted: set[int] = field(default_factory=set)  # serials opened by others
-    threads: set[str] = field(default_factory=set)  # names of those it started
-    replaced: bool = False  # set up again since, with another parameter
+    __slots__ = ("adopted", "fixture", "opened", "owner", "replaced", "threads")
+
+    def __init__(self, fixture: pytest.FixtureDef[Any], owner: object | None) -> None:
+        self.fixture = fixture
+        self.owner = owner  # class or module of a wider xunit fixture
+        self.opened: list[tuple[int, int]] = []  # serials above the first, up to the second
+        self.adopted: set[int] = set()  # serials that others opened
+        self.threads: frozenset[str] = frozenset()  # names of those that it started
+        self.replaced = False  # set up again since, with another parameter
 
     @property
     def name(self) -> str:
@@ -131,14 +134,23 @@ class Scopes:
         """Forgets the fixtures of the test that has been judged."""
         self._own.clear()
 
-    @property
-    def wider(self) -> Collection[Scope]:
-        """Fixtures wider than a test: in use, or over and not yet judged."""
-        return self._wider
-
     def ended(self) -> list[Scope]:
         """The wider fixtures that are over and not yet judged."""
         return [scope for scope in self._wider if scope.is_over]
+
+    def suspects(self, mark: int) -> tuple[set[int], set[int]]:
+        """The open handles of the test and its own fixtures, which were opened
+        after `mark`, and of wider fixtures that are over."""
+        own: set[int] = set()
+        wider: set[int] = set()
+        for serial in _native.open_since(min([mark, *(s.lowest for s in self.ended())])):
+            scope = self.find(serial)
+            if scope is not None and scope.is_wider:
+                if scope.is_over:
+                    wider.add(serial)
+            elif serial > mark:
+                own.add(serial)
+        return own, wider
 
     def in_use(self) -> list[Scope]:
         """The wider fixtures that are not over, widest first."""
@@ -173,12 +185,10 @@ def _without(
             yield at, high
 
 
-def _xunit_owner(
-    fixture: pytest.FixtureDef[Any], request: pytest.FixtureRequest
-) -> type | object | None:
+def _xunit_owner(fixture: pytest.FixtureDef[Any], request: pytest.FixtureRequest) -> object | None:
     if fixture.scope == "function" or not fixture.argname.startswith(tuple(_XUNIT)):
         return None
-    owner: type | object | None = getattr(request, "cls", None)
+    owner: object | None = getattr(request, "cls", None)
     if fixture.scope == "class" and owner is not None:
         return owner
     return getattr(request, "module", None)

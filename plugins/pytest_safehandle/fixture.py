@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Iterator, Sequence
 
 import pytest
 
 from pytest_safehandle import HandleLeakError
+from pytest_safehandle.reading import Reader
 from pytest_safehandle.recorder import Recorder
 from pytest_safehandle.report import Leak, Writer
 from pytest_safehandle.session import running
@@ -29,23 +29,24 @@ class Handles:
     Handles that were open before the fixture was set up are not seen.
     """
 
-    def __init__(self, recorder: Recorder, writer: Writer, settle_s: float) -> None:
-        self._recorder = recorder
+    def __init__(self, reader: Reader, writer: Writer, settle_s: float, folder: str) -> None:
+        self._reader = reader
         self._writer = writer
         self._settle_s = settle_s
+        self._folder = folder
         self._mark = _native.newest_serial()
-        self._seq = recorder.newest_seq()
+        self._seq = reader.newest_seq()
         self._allowed: list[Site] = []
 
     @property
     def live(self) -> list[History]:
         """Those that are open now, oldest first."""
-        return self._recorder.histories(_native.open_since(self._mark))
+        return self._reader.histories(_native.open_since(self._mark))
 
     @property
     def events(self) -> list[Event]:
         """All events since the fixture was set up, also of older handles, in order."""
-        return self._recorder.events_since(self._seq)
+        return self._reader.events_since(self._seq)
 
     @contextlib.contextmanager
     def check(self) -> Iterator[None]:
@@ -70,7 +71,7 @@ class Handles:
         serials = {event.serial for event in self.events}
         wrong = [
             finding
-            for history in self._recorder.histories(serials)
+            for history in self._reader.histories(serials)
             for finding in self._findings(history)
             if finding.kind != "abandoned"
         ]
@@ -99,7 +100,7 @@ class Handles:
         left = settle(left, self._settle_s)
         leaks = [
             Leak(finding)
-            for history in self._recorder.histories(left)
+            for history in self._reader.histories(left)
             for finding in self._findings(history)
             if finding.kind in ("leak", "unbalanced")
         ]
@@ -109,26 +110,28 @@ class Handles:
     def _findings(self, history: History) -> list[Finding]:
         if any(site.covers(history) for site in self._allowed):
             return []
-        return findings_of(history, over=True, cwd=os.getcwd())
+        return findings_of(history, over=True, cwd=self._folder)
 
 
 @contextlib.contextmanager
 def tracked(request: pytest.FixtureRequest) -> Iterator[Handles]:
     """Tracks handles for one test, also when `--handles` is off."""
     config = request.config
+    folder = str(config.invocation_params.dir)
     session = running(config)
     if session is not None:
-        handles = Handles(session.recorder, session.writer, session.settings.settle_s)
-        run = session.run
-        if run is not None:
-            run.allow = handles.allowed
+        judge = session.judge
+        handles = Handles(judge.reader, judge.writer, session.settings.settle_s, folder)
+        if session.run is not None:
+            session.run.allow = handles.allowed
         yield handles
         return
     settings = read_settings(config, config.option)
     recorder = Recorder.start(settings)
-    folder = str(config.invocation_params.dir)
+    reader = Reader(folder, time.time_ns())
     writer = Writer(folder, config.get_verbosity("handles"), time.time_ns)
     try:
-        yield Handles(recorder, writer, settings.settle_s)
+        yield Handles(reader, writer, settings.settle_s, folder)
     finally:
+        reader.close()
         recorder.stop()

@@ -24,3 +24,11 @@ def pytest_handles_is_expected(item: pytest.Item, record: History) -> bool | Non
 @pytest.hookspec
 def pytest_handles_leaked(item: pytest.Item, records: Sequence[History]) -> None:
     """Called when `item`, or a fixture that ended with it, leaked `records`."""
+
+
+class HookFailed(Exception):
+    """A hook of somebody else raised; not our failure."""
+
+    def __init__(self, reason: Exception) -> None:
+        super().__init__(str(reason))
+        self.reason = reason

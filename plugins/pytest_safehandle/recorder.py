@@ -1,17 +1,10 @@
-"""This process's recording: started, asked and read.
-
-The core is asked what is open and how often something went wrong; all that is
-said about a handle is read back from the recording by the ledger, as a viewer
-in another process would.
-"""
+"""This process's recording: where it goes, when it starts and stops."""
 
 from __future__ import annotations
 
 import json
 import os
-import platform
 import sys
-from collections.abc import Collection
 from pathlib import Path
 
 import pytest
@@ -27,37 +20,15 @@ from safehandle_debug.activate.session import (
     new_recording_path,
     start_ticks,
 )
-from safehandle_debug.findings import Finding, find, findings_of
-from safehandle_debug.ledger import Event, History, Ledger
-from safehandle_debug.recording import open_recording
-from safehandle_debug.recording.format import Ending, EventKind
-
-PROBLEMS = frozenset(
-    {
-        EventKind.DISPOSE,  # by a finalizer, with references out
-        EventKind.DOUBLE_OWNER,
-        EventKind.DOUBLE_RELEASE,
-        EventKind.RELEASE_FAILED,
-        EventKind.SET_VALUE,
-    }
-)
 
 
 class Recorder:
-    """The recording of this process: the one that was running, or our own.
-
-    `serials` and the like are of this process; a forked child that goes on
-    running tests asks its own recording.
-    """
+    """The recording of this process: the one that was running, or our own."""
 
     def __init__(self, *, started: bool, session: str | None, previous: str | None) -> None:
         self._started = started  # by us, hence stopped by us
         self._session = session  # folder that we put into the environment
         self._previous = previous  # what the environment had before
-        self._ledger: Ledger | None = None
-        self._read_to = 0  # seq: problems up to here have been told
-        self._problems = _native.problem_count()
-        self._first = _native.newest_serial()
 
     @classmethod
     def start(cls, settings: Settings) -> Recorder:
@@ -94,9 +65,6 @@ class Recorder:
 
     def stop(self) -> None:
         """Ends the recording, if it is ours."""
-        if self._ledger is not None:
-            self._ledger.close()
-            self._ledger = None
         if not self._started:
             return
         self._started = False
@@ -107,86 +75,6 @@ class Recorder:
     def path(self) -> str | None:
         """The file that is recorded into; None when recording has stopped."""
         return _native.recording_path()
-
-    def ledger(self) -> Ledger | None:
-        """What was recorded up to now; None when recording has stopped.
-
-        Raises:
-            RecordingError: the recording cannot be read.
-        """
-        path = self.path
-        if path is None:
-            return None
-        ledger = self._ledger
-        if ledger is None or ledger.recording.path != Path(path):
-            ledger = self._ledger = Ledger(open_recording(path))
-            self._read_to = 0
-        ledger.refresh()
-        return ledger
-
-    def histories(self, serials: Collection[int]) -> list[History]:
-        """The recorded histories of some handles, oldest first."""
-        ledger = self.ledger()
-        if ledger is None:
-            return []
-        found = (ledger.history(serial) for serial in sorted(serials))
-        return [history for history in found if history is not None]
-
-    def events_since(self, seq: int) -> list[Event]:
-        """The events after `seq`, oldest first."""
-        ledger = self.ledger()
-        if ledger is None:
-            return []
-        serials = {raw.serial for raw in ledger.recording.events(after=seq)}
-        events = (event for h in self.histories(serials) for event in h.events if event.seq > seq)
-        return sorted(events, key=lambda event: event.seq)
-
-    def newest_seq(self) -> int:
-        """The seq of the newest event; 0 when there is none."""
-        ledger = self.ledger()
-        return 0 if ledger is None else ledger.recording.header.next_seq - 1
-
-    def finalized_since(self, seq: int) -> list[History]:
-        """The handles that finalizers closed after `seq`, oldest first."""
-        ledger = self.ledger()
-        if ledger is None:
-            return []
-        endings = (Ending.DROPPED, Ending.COLLECTED)
-        raws = ledger.recording.events(after=seq)
-        serials = {r.serial for r in raws if r.kind == EventKind.CLOSE and r.ending in endings}
-        return self.histories(serials)
-
-    def abandoned(self) -> list[Finding]:
-        """The handles that finalizers closed so far, alike ones grouped."""
-        if _native.newest_serial() == self._first:
-            return []
-        ledger = self.ledger()
-        if ledger is None or ledger.counts.abandoned == 0:
-            return []
-        return [finding for finding in find(ledger) if finding.kind == "abandoned"]
-
-    def new_problems(self) -> list[Finding]:
-        """Findings that events since the last call prove, in order."""
-        count = _native.problem_count()
-        if count == self._problems:
-            return []
-        ledger = self.ledger()
-        self._problems = count
-        if ledger is None:
-            return []
-        since = self._read_to
-        serials: dict[int, None] = {}
-        for raw in ledger.recording.events(after=since):
-            self._read_to = max(self._read_to, raw.seq)
-            if raw.kind in PROBLEMS:
-                serials[raw.serial] = None
-        found = [
-            finding
-            for history in self.histories(serials)
-            for finding in findings_of(history, over=False, cwd=os.getcwd())
-            if finding.kind != "abandoned" and any(event.seq > since for event in finding.events)
-        ]
-        return sorted(found, key=lambda finding: finding.events[-1].seq)
 
 
 def prepare_path(template: str) -> str:
@@ -257,12 +145,16 @@ def leave_session(session: str | None, previous: str | None) -> None:
 
 
 def _meta(session: str) -> str:
+    try:
+        cwd = os.getcwd()
+    except OSError:
+        cwd = ""  # it was deleted
     return json.dumps(
         {
             "argv": sys.orig_argv,
             "executable": sys.executable or "",
-            "cwd": os.getcwd(),
-            "python": platform.python_version(),
+            "cwd": cwd,
+            "python": ".".join(str(part) for part in sys.version_info[:3]),
             "session": session,
             "suppressions": None,
         }

@@ -9,18 +9,18 @@ asks pytest or the core for anything.
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
+from pytest_safehandle.words import DONE, count
 from safehandle_debug.ledger import is_library, is_ours, site_of
 
 if TYPE_CHECKING:
     from safehandle_debug.findings import Finding
     from safehandle_debug.ledger import Event, Frame, History
 
-__all__ = ["Leak", "Writer", "group_line", "totals_line"]
+__all__ = ["Leak", "Writer"]
 
 MOST_REFERENCES: Final = 6  # add-refs and releases shown unless asked for all
 MOST_OTHERS: Final = 20  # further handles listed
@@ -28,14 +28,6 @@ MOST_OTHERS: Final = 20  # further handles listed
 _RUNNERS: Final = tuple(
     f"{os.sep}{name}{os.sep}" for name in ("_pytest", "pluggy", "xdist", "execnet", "unittest")
 )
-_DONE: Final = {
-    "leak": "leaked",
-    "unbalanced": "unbalanced",
-    "double-release": "released twice",
-    "release-failed": "not released",
-    "double-owner": "owned twice",
-    "abandoned": "abandoned",
-}
 _REFERENCES: Final = ("add-ref", "release")
 
 
@@ -72,11 +64,11 @@ class Writer:
         """The message of a test or fixture that left handles open."""
         first = leaks[0]
         kinds = {leak.finding.kind for leak in leaks}
-        done = _DONE[first.finding.kind] if len(kinds) == 1 else "leaked or unbalanced"
+        done = DONE[first.finding.kind] if len(kinds) == 1 else "leaked or unbalanced"
         fixtures = {leak.fixture for leak in leaks}
         by = f" by fixture {first.fixture}" if first.fixture and len(fixtures) == 1 else ""
         more = f" and {len(leaks) - 1} more" if len(leaks) > 1 else ""
-        head = f"{_count(len(leaks), 'handle')} {done}{by}: {self.short(first.handle)}{more}"
+        head = f"{count(len(leaks), 'handle')} {done}{by}: {self.short(first.handle)}{more}"
         if self._verbosity < 0:
             return head
         whole = leaks if self._verbosity >= 1 else leaks[:1]
@@ -119,13 +111,13 @@ class Writer:
             return f"{name} unbalanced: {value}, an add-ref was never released{where}"
         if finding.kind == "leak":
             return f"{name} leaked: {value}, another value was set over it{where}"
-        return f"{name} {_DONE[finding.kind]}: {value}{where}"
+        return f"{name} {DONE[finding.kind]}: {value}{where}"
 
     def abandoned(self, handles: Sequence[History]) -> str:
         """The message of a test that left closing to finalizers."""
         first = handles[0]
         more = f" and {len(handles) - 1} more" if len(handles) > 1 else ""
-        head = f"{_count(len(handles), 'handle')} abandoned: {self.short(first)}{more}"
+        head = f"{count(len(handles), 'handle')} abandoned: {self.short(first)}{more}"
         if self._verbosity < 0:
             return head
         block = [f"{_title(first)}, {first.ending}", *self._events(first.events, first.opened)]
@@ -213,18 +205,22 @@ class Writer:
             half = MOST_REFERENCES // 2
             hidden = {event.seq for event in history[half:-half]}
         told = False
-        for event in events:
+        for number, event in enumerate(events):
+            before = events[number - 1] if number else None
+            after = events[number + 1] if number + 1 < len(events) else None
             if event.kind == "acquire":
                 continue
+            if event.kind == "close" and before is not None and before.kind == "double-release":
+                continue  # the release that nobody owed closed it, as its row says
             if event.seq in hidden:
                 if not told:
                     lines.append(_row("...", f"{len(hidden)} more add-refs and releases"))
                 told = True
                 continue
-            lines += self._event(event)
+            lines += self._event(event, closes=after is not None and after.kind == "close")
         return lines
 
-    def _event(self, event: Event) -> list[str]:
+    def _event(self, event: Event, *, closes: bool) -> list[str]:
         after = ""
         word: str = event.kind
         if event.kind == "add-ref":
@@ -232,11 +228,11 @@ class Writer:
         elif event.kind == "release":
             after = f" (refcount {event.refs + 1} -> {event.refs})"
         elif event.kind == "close":
-            word = _CLOSED.get(event.ending or "", "released")
+            word = _CLOSED.get(event.ending or "", "closed")
         elif event.kind == "dispose":
-            word, after = "closed", f" ({_count(event.refs, 'reference')} still out)"
+            word, after = "closed", f" ({count(event.refs, 'reference')} still out)"
         elif event.kind == "double-release":
-            word = "released again"
+            word, after = "released again", " (closed it)" if closes else ""
         elif event.kind == "release-failed":
             word, after = "not released", f" ({event.detail})" if event.detail else ""
         elif event.kind == "double-owner":
@@ -276,8 +272,8 @@ class Writer:
 
 
 _CLOSED: Final = {
-    "closed": "released",
-    "exited": "released",
+    "closed": "closed",
+    "exited": "closed",
     "dropped": "dropped",
     "collected": "collected",
     "swept": "swept",
@@ -298,30 +294,7 @@ def _value(handle: History) -> str:
     return f"{handle.space} {handle.value}" if handle.space else f"value {handle.value}"
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
 def _bounded(lines: Sequence[str]) -> list[str]:
     if len(lines) <= MOST_OTHERS:
         return list(lines)
     return [*lines[:MOST_OTHERS], f"... and {len(lines) - MOST_OTHERS} more"]
-
-
-def totals_line(found: Sequence[dict[str, Any]], abandoned: int, tests: int, verbose: bool) -> str:
-    """How many of each kind; "" when there is nothing to say."""
-    counts = Counter(one["kind"] for one in found)
-    words = [f"{counts[kind]} {_DONE[kind]}" for kind in _DONE if counts[kind]]
-    line = ", ".join(words)
-    if abandoned:
-        where = f" in {_count(tests, 'test')}" if tests else ""
-        hint = "" if verbose else " (-v lists them)"
-        line += f"{'; ' if line else ''}{abandoned} abandoned to the finalizer{where}{hint}"
-    return line
-
-
-def group_line(kind: str, site: str, count: int, tests: Sequence[str]) -> str:
-    """Equal findings of many tests in one line."""
-    more = f" and {len(tests) - 1} more" if len(tests) > 1 else ""
-    name = kind if count == 1 else f"{kind}s" if kind == "leak" else kind
-    return f"{count} {name}   {site or 'without Python code'}   {tests[0]}{more}"

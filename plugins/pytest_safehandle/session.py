@@ -10,6 +10,10 @@ of reports, plain data.
 
 A failure of the check itself must not become a failure of the tests: it is one
 warning, and the check stops.
+
+As long as nothing is suspicious, all that runs is here: a few numbers of the
+core are compared.  `verdict`, and with it the ledger, is loaded when there is
+something to judge.
 """
 
 from __future__ import annotations
@@ -18,19 +22,23 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Generator
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
 from pytest_safehandle import HandleCheckWarning
-from pytest_safehandle.attribution import thread_names
+from pytest_safehandle.attribution import Scopes, thread_names
+from pytest_safehandle.hooks import HookFailed
 from pytest_safehandle.recorder import Recorder, join_session, leave_session, prepare_path
-from pytest_safehandle.report import Writer
-from pytest_safehandle.settings import NO_MARKER, Settings, read_marker, read_settings
-from pytest_safehandle.summary import SUMMARY, Summary
-from pytest_safehandle.verdict import NOTHING_WRONG, HookFailed, Judge, Run
+from pytest_safehandle.run import Run
+from pytest_safehandle.settings import Settings, read_settings
+from pytest_safehandle.summary import SUMMARY, ControllerSummary, Summary
 from safehandle_debug import _native
 from safehandle_debug.activate.session import SESSION_VARIABLE, SessionError
+
+if TYPE_CHECKING:
+    from pytest_safehandle.markers import Marker
+    from pytest_safehandle.verdict import Judge, Verdict
 
 __all__ = ["HandlesSession", "running", "start", "start_early"]
 
@@ -60,9 +68,11 @@ def start(config: pytest.Config) -> None:
         pytest.UsageError: a setting cannot be understood or recorded with.
     """
     settings = read_settings(config, config.option)
-    config.stash[SUMMARY] = summary = Summary(config, settings)
+    is_controller = _is_controller(config, config.option)
+    summary = ControllerSummary(config, settings) if is_controller else Summary(config, settings)
+    config.stash[SUMMARY] = summary
     config.pluginmanager.register(summary, "handles-summary")
-    if _is_controller(config, config.option):
+    if is_controller:
         recorder = config.stash.get(_RECORDER, None)
         if recorder is not None:
             recorder.stop()
@@ -74,7 +84,7 @@ def start(config: pytest.Config) -> None:
     session = HandlesSession(config, settings, recorder)
     config.stash[_SESSION] = session
     config.pluginmanager.register(session, "handles-session")
-    config.add_cleanup(recorder.stop)
+    config.add_cleanup(session.close)
 
 
 def running(config: pytest.Config) -> HandlesSession | None:
@@ -110,13 +120,16 @@ class HandlesSession:
     """Judges the tests of one process."""
 
     def __init__(self, config: pytest.Config, settings: Settings, recorder: Recorder) -> None:
-        self.config = config
         self.settings = settings
         self.recorder = recorder
-        folder = str(config.invocation_params.dir)
-        self.writer = Writer(folder, config.get_verbosity("handles"), time.time_ns)
-        self.judge = Judge(settings, recorder, self.writer)
+        self._config = config
+        self._scopes = Scopes()
+        self._markers: dict[str, Marker] = {}  # by nodeid, of tests that have one
         self._run: Run | None = None
+        self._judge: Judge | None = None
+        self._began_ns = time.time_ns()
+        self._first = _native.newest_serial()
+        self._problems = _native.problem_count()
         self._broken = False
         self._troubles: list[str] = []
 
@@ -125,8 +138,29 @@ class HandlesSession:
         """The test that runs now."""
         return self._run
 
-    def _guard(self, check: Callable[[], T], otherwise: T) -> T:
-        """Runs a part of the check; its failure is a warning and ends the check."""
+    @property
+    def judge(self) -> Judge:
+        """Who judges; made when first needed."""
+        if self._judge is None:
+            from pytest_safehandle.verdict import Judge
+
+            folder = str(self._config.invocation_params.dir)
+            verbosity = self._config.get_verbosity("handles")
+            self._judge = Judge(self.settings, self._scopes, folder, verbosity, self._began_ns)
+        return self._judge
+
+    def close(self) -> None:
+        """Ends the recording."""
+        if self._judge is not None:
+            self._judge.reader.close()
+        self.recorder.stop()
+
+    def _guard(self, check: Callable[[], T], otherwise: T, *, again: bool = False) -> T:
+        """Runs a part of the check; its failure is a warning and ends the check.
+
+        With `again` it is tried again later, so that a failure may be one of
+        the moment: a test may have replaced what the check needs.
+        """
         if self._broken:
             return otherwise
         try:
@@ -134,23 +168,28 @@ class HandlesSession:
         except HookFailed as failure:
             raise failure.reason from None
         except Exception as error:
-            self._broken = True
-            text = f"handles are not checked any more: {type(error).__name__}: {error}"
-            try:
-                warnings.warn(HandleCheckWarning(text), stacklevel=2)
-            except HandleCheckWarning:
-                # Filters say error; the tests are still not to blame.
-                self._troubles.append(text)
+            if not again:
+                self._give_up(error)
             return otherwise
+
+    def _give_up(self, error: Exception) -> None:
+        self._broken = True
+        text = f"handles are not checked any more: {type(error).__name__}: {error}"
+        try:
+            warnings.warn(HandleCheckWarning(text), stacklevel=2)
+        except HandleCheckWarning:
+            # Filters say error; the tests are still not to blame.
+            self._troubles.append(text)
 
     # Collection.
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         for item in items:
-            marker = read_marker(item)
-            if marker is not NO_MARKER:
-                self.judge.markers[item.nodeid] = marker
+            if item.get_closest_marker("handles") is not None:
+                from pytest_safehandle.markers import read_marker
+
+                self._markers[item.nodeid] = read_marker(item)
 
     # The life of a test.
 
@@ -158,7 +197,7 @@ class HandlesSession:
     def pytest_fixture_setup(
         self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
     ) -> Generator[None, object, object]:
-        scopes = self.judge.scopes
+        scopes = self._scopes
         scope = scopes.begin(fixturedef, request)
         before = _native.newest_serial()
         threads = thread_names()
@@ -167,7 +206,7 @@ class HandlesSession:
         except BaseException:
             scopes.discard(scope)
             raise
-        scope.threads |= thread_names() - threads
+        scope.threads = thread_names() - threads
         scopes.end(scope, before, _native.newest_serial())
         return result
 
@@ -203,12 +242,14 @@ class HandlesSession:
             raise
         finally:
             run.in_phase = False
+            run.is_over = True
         self._fail_misuse(run)
-        verdict = self._guard(lambda: self.judge.leaks(run), NOTHING_WRONG)
-        for warning in verdict.warnings:
-            item.warn(warning)
-        if verdict.error is not None:
-            pytest.fail(verdict.error, pytrace=False)
+        verdict = self._guard(lambda: self._verdict(run), None)
+        if verdict is not None:
+            for warning in verdict.warnings:
+                item.warn(warning)
+            if verdict.error is not None:
+                pytest.fail(verdict.error, pytrace=False)
         return result
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -239,28 +280,60 @@ class HandlesSession:
     def _begin(self, item: pytest.Item) -> Run:
         if self._run is not None:
             self._end(self._run)
-        self._run = run = Run(item, _native.newest_serial(), thread_names(), in_phase=True)
+        self._run = run = Run(item, _native.newest_serial(), thread_names())
         _marked.append(item.nodeid)
         _native.set_test(item.nodeid)
-        self._guard(lambda: self.judge.begin(run), None)
+        if self.settings.abandoned != "ignore":
+            run.seq = self._guard(lambda: self.judge.reader.newest_seq(), 0)
         return run
 
     def _end(self, run: Run) -> None:
         self._run = None
-        self.judge.end(run)
+        self._scopes.end_test()
         _marked.pop()
         _native.set_test(_marked[-1] if _marked else None)
 
+    def _verdict(self, run: Run) -> Verdict | None:
+        """What to do at the end of a test; None: nothing."""
+        scopes = self._scopes
+        marker = self._markers.get(run.item.nodeid)
+        ended = scopes.ended()
+        if _native.newest_serial() == run.mark and not ended and marker is None:
+            return None
+        own, wider = scopes.suspects(run.mark)
+        try:
+            if not own and not wider and marker is None and self.settings.abandoned == "ignore":
+                return None
+            from pytest_safehandle.markers import NO_MARKER
+
+            return self.judge.leaks(run, marker or NO_MARKER, own, wider)
+        finally:
+            for scope in ended:
+                scopes.discard(scope)
+
     def _fail_misuse(self, run: Run) -> None:
-        text = self._guard(lambda: self.judge.misuses(run), None)
+        if _native.problem_count() == self._problems:
+            return
+        text = self._guard(lambda: self._misuses(run), None, again=not run.is_over)
         if text is not None:
             pytest.fail(text, pytrace=False)
 
+    def _misuses(self, run: Run) -> str | None:
+        """What went wrong since the last question; None: nothing."""
+        count = _native.problem_count()
+        if count == self._problems:
+            return None
+        text = self.judge.misuses(run)
+        self._problems = count
+        return text
+
     def _add_sections(self, run: Run, report: pytest.TestReport) -> None:
-        misused = self.judge.misuses(run)
+        misused = self._misuses(run)
         if misused is not None:
             report.sections.append(("Handles misused", misused))
         if run.judged or run.sectioned:
+            return
+        if not _native.open_since(run.mark):
             return
         text = self.judge.still_open(run, torn_down=report.when == "teardown")
         if text is not None:
@@ -273,14 +346,23 @@ class HandlesSession:
         if leaked:
             report.user_properties.append(("handles_leaked", leaked))
         vars(report)["handles"] = {"found": run.found}
+        if not hasattr(self._config, "workeroutput"):
+            self._config.stash[SUMMARY].found(run.found)
         run.found = []
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self) -> None:
-        told: dict[str, Any] = self._guard(self.judge.finish, {})
+        told: dict[str, Any] = self._guard(self._finish, {})
         told["notes"] = [*told.get("notes", ()), *self._troubles]
-        output = getattr(self.config, "workeroutput", None)
+        output = getattr(self._config, "workeroutput", None)
         if output is not None:
             output["handles"] = told
         else:
-            self.config.stash[SUMMARY].add(told)
+            self._config.stash[SUMMARY].add(told)
+
+    def _finish(self) -> dict[str, Any]:
+        verbose = self._config.get_verbosity("handles") > 0
+        counted = verbose or self.settings.abandoned != "ignore"
+        if self._judge is None and (not counted or _native.newest_serial() == self._first):
+            return {}
+        return self.judge.finish()

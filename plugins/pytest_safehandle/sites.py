@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
+
+import pytest
 
 if TYPE_CHECKING:
     from safehandle_debug.ledger import Frame, History
@@ -57,3 +60,15 @@ class Site:
         return fnmatchcase(name, self.function) or fnmatchcase(
             name.rpartition(".")[2], self.function
         )
+
+
+def parse_sites(source: str, texts: Iterable[str]) -> tuple[Site, ...]:
+    """Reads the sites of an ini value or a marker.
+
+    Raises:
+        pytest.UsageError: one has neither form; names the `source`.
+    """
+    try:
+        return tuple(site for site in map(Site.parse, texts) if site is not None)
+    except SiteError as error:
+        raise pytest.UsageError(f"{source}: {error}") from None

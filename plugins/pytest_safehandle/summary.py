@@ -7,14 +7,16 @@ nothing to say.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
-from pytest_safehandle.report import group_line, totals_line
 from pytest_safehandle.settings import Settings
+from pytest_safehandle.words import DONE, count
 
-__all__ = ["SUMMARY", "Summary"]
+__all__ = ["SUMMARY", "ControllerSummary", "Summary"]
 
 MOST_GROUPS = 20
 
@@ -29,6 +31,10 @@ class Summary:
         self._notes: list[str] = []
         self._abandoned: list[dict[str, Any]] = []
 
+    def found(self, found: list[dict[str, Any]]) -> None:
+        """Takes what was found in one phase of one test."""
+        self._found.extend(found)
+
     def add(self, told: dict[str, Any]) -> None:
         """Takes what the session of one process says at its end."""
         self._notes.extend(told["notes"])
@@ -39,21 +45,10 @@ class Summary:
         words = f"handles: on, level={settings.level}, on-leak={settings.on_leak}"
         return f"{words}, recording={settings.recording}" if settings.recording else words
 
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        told: dict[str, Any] | None = vars(report).get("handles")
-        if told is not None:
-            self._found.extend(told["found"])
-
-    @pytest.hookimpl(optionalhook=True)
-    def pytest_testnodedown(self, node: Any) -> None:
-        told = getattr(node, "workeroutput", {}).get("handles")
-        if told is not None:
-            self.add(told)
-
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         verbose = self._config.get_verbosity("handles") > 0
-        count = sum(one["count"] for one in self._abandoned)
-        totals = totals_line(self._found, count, len(self._abandoned), verbose)
+        abandoned = sum(one["count"] for one in self._abandoned)
+        totals = _totals_line(self._found, abandoned, len(self._abandoned), verbose)
         lines = [totals] if totals else []
         lines += _grouped(self._found)
         if verbose:
@@ -66,6 +61,21 @@ class Summary:
             terminalreporter.write_line(line)
 
 
+class ControllerSummary(Summary):
+    """Collects what the workers of pytest-xdist found."""
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        told: dict[str, Any] | None = vars(report).get("handles")
+        if told is not None:
+            self.found(told["found"])
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        told = getattr(node, "workeroutput", {}).get("handles")
+        if told is not None:
+            self.add(told)
+
+
 SUMMARY = pytest.StashKey[Summary]()
 
 
@@ -76,7 +86,7 @@ def _grouped(found: list[dict[str, Any]]) -> list[str]:
         groups.setdefault((one["kind"], one["site"]), []).append(one["test"])
     order = sorted(groups.items(), key=lambda group: -len(group[1]))
     lines = [
-        group_line(kind, site, len(tests), list(dict.fromkeys(tests)))
+        _group_line(kind, site, len(tests), list(dict.fromkeys(tests)))
         for (kind, site), tests in order
     ]
     if len(lines) > MOST_GROUPS:
@@ -85,4 +95,25 @@ def _grouped(found: list[dict[str, Any]]) -> list[str]:
 
 
 def _abandoned_line(one: dict[str, Any]) -> str:
-    return group_line("abandoned", one["site"], one["count"], [one["test"]])
+    return _group_line("abandoned", one["site"], one["count"], [one["test"]])
+
+
+def _totals_line(
+    found: Sequence[dict[str, Any]], abandoned: int, sites: int, verbose: bool
+) -> str:
+    """How many of each kind; "" when there is nothing to say."""
+    counts = Counter(one["kind"] for one in found)
+    words = [f"{counts[kind]} {DONE[kind]}" for kind in DONE if counts[kind]]
+    line = ", ".join(words)
+    if abandoned:
+        where = f" at {count(sites, 'site')}"
+        hint = "" if verbose else " (-v lists them)"
+        line += f"{'; ' if line else ''}{abandoned} abandoned to the finalizer{where}{hint}"
+    return line
+
+
+def _group_line(kind: str, site: str, count: int, tests: Sequence[str]) -> str:
+    """Equal findings of many tests in one line."""
+    more = f" and {len(tests) - 1} more" if len(tests) > 1 else ""
+    name = kind if count == 1 else f"{kind}s" if kind == "leak" else kind
+    return f"{count} {name}   {site or 'without Python code'}   {tests[0]}{more}"

@@ -7,20 +7,22 @@ for.  A handle whose history is not known is not judged.
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import pytest
 
 from pytest_safehandle import HandleLeakWarning, HandleMisuseWarning
-from pytest_safehandle.attribution import Scope, Scopes, drop_finished_funcargs
+from pytest_safehandle.attribution import Scopes, drop_finished_funcargs
+from pytest_safehandle.hooks import HookFailed
+from pytest_safehandle.markers import Marker
 from pytest_safehandle.reach import reachable
-from pytest_safehandle.recorder import Recorder
+from pytest_safehandle.reading import Misuse, Reader
 from pytest_safehandle.report import Leak, Writer
-from pytest_safehandle.settings import NO_MARKER, Marker, Settings
+from pytest_safehandle.run import Run
+from pytest_safehandle.settings import Settings
 from pytest_safehandle.sites import Site
 from pytest_safehandle.suspicion import collect, settle, still_open
 from safehandle_debug import _native
@@ -28,35 +30,11 @@ from safehandle_debug.findings import Finding, findings_of
 from safehandle_debug.ledger import History
 from safehandle_debug.recording.format import Flag
 
-__all__ = ["NOTHING_WRONG", "HookFailed", "Judge", "Run", "Verdict"]
+__all__ = ["Judge", "Verdict"]
 
 _OPEN: Final = ("leak", "unbalanced")
 _HOLDER_OBJECTS: Final = 20_000
 _HOLDER_S: Final = 0.2
-
-
-class HookFailed(Exception):
-    """A hook of somebody else raised; not our failure."""
-
-    def __init__(self, reason: Exception) -> None:
-        super().__init__(str(reason))
-        self.reason = reason
-
-
-@dataclass(slots=True, eq=False)
-class Run:
-    """One run of one test, from set-up to teardown."""
-
-    item: pytest.Item
-    mark: int  # newest serial when it began
-    threads: frozenset[str]  # names of those that ran before it
-    seq: int = 0  # newest event when it began; only kept to find abandoned ones
-    in_phase: bool = False  # between the beginning and the end of a phase's hook
-    failed: bool = False
-    judged: bool = False  # its leaks are in the teardown's message
-    sectioned: bool = False  # its open handles are in a section
-    allow: Sequence[Site] = ()  # sites allowed by the fixture
-    found: list[dict[str, Any]] = field(default_factory=list)  # since the last report
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,19 +45,25 @@ class Verdict:
     warnings: tuple[pytest.PytestWarning, ...] = ()
 
 
-NOTHING_WRONG: Final = Verdict()
-
-
 class Judge:
-    """Knows the fixtures in use and the marks of tests; finds who is to blame."""
+    """Finds who is to blame for open and misused handles.
 
-    def __init__(self, settings: Settings, recorder: Recorder, writer: Writer) -> None:
+    Args:
+        scopes: the fixtures of the session.
+        folder: absolute path that shown paths are relative to.
+        verbosity: as of report.Writer.
+        since_ns: when the session began, in ns since 1970.
+    """
+
+    def __init__(
+        self, settings: Settings, scopes: Scopes, folder: str, verbosity: int, since_ns: int
+    ) -> None:
         self.settings = settings
-        self.recorder = recorder
-        self.writer = writer
-        self.scopes = Scopes()
-        self.markers: dict[str, Marker] = {}  # by nodeid, of those that have one
-        self.notes: list[str] = []  # for the end of the session
+        self.scopes = scopes
+        self.reader = Reader(folder, since_ns)
+        self.writer = Writer(folder, verbosity, time.time_ns)
+        self._folder = folder
+        self._notes: list[str] = []  # for the end of the session
         self._background: set[int] = set()  # opened by threads of nobody known
         self._unjudged: set[int] = set()  # of fixtures that ended in a failed test
 
@@ -88,10 +72,11 @@ class Judge:
     def misuses(self, run: Run) -> str | None:
         """What went wrong in the phase that just ended; None: nothing."""
         blamed: list[Finding] = []
-        for finding in self.recorder.new_problems():
-            if self._is_late(run, finding):
+        for misuse in self.reader.new_misuses():
+            finding = misuse.finding
+            if self._is_late(run, misuse):
                 line = self.writer.misuse_line(finding)
-                self.notes.append(f"{line}, finalized after {finding.handle.test}")
+                self._notes.append(f"{line}, finalized after {finding.handle.test}")
             else:
                 blamed.append(finding)
         if not blamed:
@@ -100,55 +85,34 @@ class Judge:
             self._note(run, finding, self.writer.misuse_line(finding))
         return self.writer.misuses(blamed)
 
-    def _is_late(self, run: Run, finding: Finding) -> bool:
+    def _is_late(self, run: Run, misuse: Misuse) -> bool:
         """True when a finalizer ran now by chance: an earlier test's handle."""
-        if finding.handle.serial > run.mark or self.scopes.find(finding.handle.serial):
+        serial = misuse.finding.handle.serial
+        if serial > run.mark or self.scopes.find(serial) is not None:
             return False
-        return bool(finding.events[-1].flags & Flag.FINALIZER)
+        return bool(misuse.act.flags & Flag.FINALIZER)
 
     # Leaks.
 
-    def leaks(self, run: Run) -> Verdict:
-        """Judges a test that has been torn down, and fixtures that ended with it."""
-        ended = self.scopes.ended()
-        marker = self._marker(run)
-        idle = _native.newest_serial() == run.mark and marker.expect is None
-        if idle and not ended:
-            return NOTHING_WRONG
-        own, wider = self._suspects(run, ended)
-        try:
-            if run.failed:
-                self._unjudged |= wider
-                return NOTHING_WRONG
-            on_leak = marker.on_leak or self.settings.on_leak
-            if on_leak == "off":
-                own = set()
-            return self._judge(run, marker, on_leak, own, wider)
-        finally:
-            for scope in ended:
-                self.scopes.discard(scope)
+    def leaks(self, run: Run, marker: Marker, own: set[int], wider: set[int]) -> Verdict:
+        """Judges a test that has been torn down, and fixtures that ended with it.
 
-    def _suspects(self, run: Run, ended: Collection[Scope]) -> tuple[set[int], set[int]]:
-        """Open handles of the test and its own fixtures; of wider ones that ended."""
-        own: set[int] = set()
-        wider: set[int] = set()
-        low = min([run.mark, *(scope.lowest for scope in ended)])
-        for serial in _native.open_since(low):
-            scope = self.scopes.find(serial)
-            if scope is not None and scope.is_wider:
-                if scope.is_over:
-                    wider.add(serial)
-            elif serial > run.mark:
-                own.add(serial)
-        return own, wider
-
-    def _judge(
-        self, run: Run, marker: Marker, on_leak: str, own: set[int], wider: set[int]
-    ) -> Verdict:
+        Args:
+            run: the test.
+            marker: what its markers say.
+            own: open handles of the test and its own fixtures.
+            wider: open handles of wider fixtures that are over.
+        """
+        if run.failed:
+            self._unjudged |= wider
+            return Verdict()
+        on_leak = marker.on_leak or self.settings.on_leak
+        if on_leak == "off":
+            own = set()
         left = own | wider
         if left:
             drop_finished_funcargs(run.item)
-            left = collect(left, before_full=lambda left: self._not_elsewhere(run, left))
+            left = collect(left, before_full=lambda left: self._not_elsewhere(run, marker, left))
             left = settle(left, self.settings.settle_s)
         leaks = self._confirmed(run, left)
         of_test = [leak for leak in leaks if leak.handle.serial in own]
@@ -182,9 +146,9 @@ class Judge:
         run.judged = bool(errors)
         return Verdict("\n\n".join(errors) or None, tuple(warned))
 
-    def _not_elsewhere(self, run: Run, serials: set[int]) -> set[int]:
+    def _not_elsewhere(self, run: Run, marker: Marker, serials: set[int]) -> set[int]:
         """Those that are findings, and that no wider fixture has taken over."""
-        histories = [h for h in self.recorder.histories(serials) if self._is_finding(run, h)]
+        histories = self._findings_among(serials, (*marker.allow, *run.allow))
         left: list[History] = []
         for history in histories:
             if not self._is_of_older_thread(run, history):
@@ -197,14 +161,18 @@ class Judge:
             left = [history for history in left if history.serial not in held]
         return {history.serial for history in left}
 
-    def _is_finding(self, run: Run, history: History) -> bool:
-        allowed = (*self.settings.allow, *self._marker(run).allow, *run.allow)
-        return _open_finding(history) is not None and not any(
-            site.covers(history) for site in allowed
-        )
+    def _findings_among(self, serials: set[int], allowed: Iterable[Site]) -> list[History]:
+        sites = (*self.settings.allow, *allowed)
+        return [
+            history
+            for history in self.reader.histories(serials)
+            if self._open_finding(history) is not None
+            and not any(site.covers(history) for site in sites)
+        ]
 
-    def _marker(self, run: Run) -> Marker:
-        return self.markers.get(run.item.nodeid, NO_MARKER)
+    def _open_finding(self, history: History) -> Finding | None:
+        found = findings_of(history, over=True, cwd=self._folder)
+        return next((finding for finding in found if finding.kind in _OPEN), None)
 
     def _is_of_older_thread(self, run: Run, history: History) -> bool:
         """True when a thread opened it that does not work for the test alone.
@@ -221,8 +189,8 @@ class Judge:
 
     def _confirmed(self, run: Run, serials: set[int]) -> list[Leak]:
         leaks: list[Leak] = []
-        for history in self.recorder.histories(serials):
-            finding = _open_finding(history)
+        for history in self.reader.histories(serials):
+            finding = self._open_finding(history)
             if finding is None or self._is_expected(run, history):
                 continue
             scope = self.scopes.find(history.serial)
@@ -248,19 +216,16 @@ class Judge:
 
     # Handles that their finalizer closed.
 
-    def begin(self, run: Run) -> None:
-        """Notes where a test begins."""
-        if self.settings.abandoned != "ignore":
-            run.seq = self.recorder.newest_seq()
-
     def _abandoned(self, run: Run) -> list[History]:
         if self.settings.abandoned == "ignore":
             return []
         return [
             history
-            for history in self.recorder.finalized_since(run.seq)
+            for history in self.reader.finalized_since(run.seq)
             if history.serial > run.mark
-            and any(f.kind == "abandoned" for f in findings_of(history, over=True))
+            and any(
+                f.kind == "abandoned" for f in findings_of(history, over=True, cwd=self._folder)
+            )
             and not any(site.covers(history) for site in self.settings.allow)
         ]
 
@@ -276,7 +241,7 @@ class Judge:
             scope = self.scopes.find(serial)
             if scope is None or (torn_down and (scope.is_over or not scope.is_wider)):
                 serials.add(serial)
-        histories = [h for h in self.recorder.histories(serials) if self._is_finding(run, h)]
+        histories = self._findings_among(serials, run.allow)
         in_use = [*self.scopes.in_use(), *(() if torn_down else self.scopes.own())]
         held = reachable((root for scope in in_use for root in scope.roots()), histories)
         started = {name for scope in in_use for name in scope.threads}
@@ -286,17 +251,13 @@ class Judge:
 
     # The end.
 
-    def end(self, run: Run) -> None:
-        """The test is over and reported."""
-        self.scopes.end_test()
-
     def finish(self) -> dict[str, Any]:
         """Plain data for the summary: notes, and abandoned handles in groups."""
-        notes = list(self.notes)
+        notes = list(self._notes)
         left = still_open(self._unjudged)
-        for history in self.recorder.histories(collect(left)):
+        for history in self.reader.histories(collect(left)):
             notes.append(f"not judged, as a test failed: {self.writer.listed(history)}")
-        for history in self.recorder.histories(still_open(self._background)):
+        for history in self.reader.histories(still_open(self._background)):
             where = f"opened by thread {history.thread}"
             notes.append(f"still open: {self.writer.listed(history)}, {where}")
         abandoned = [
@@ -305,7 +266,7 @@ class Judge:
                 "count": finding.count,
                 "test": finding.test or "",
             }
-            for finding in self.recorder.abandoned()
+            for finding in self.reader.abandoned()
         ]
         return {"notes": notes, "abandoned": abandoned}
 
@@ -321,11 +282,6 @@ class Judge:
                 "serial": finding.handle.serial,
             }
         )
-
-
-def _open_finding(history: History) -> Finding | None:
-    found = findings_of(history, over=True, cwd=os.getcwd())
-    return next((finding for finding in found if finding.kind in _OPEN), None)
 
 
 def _call(hook: Any, **arguments: object) -> Any:

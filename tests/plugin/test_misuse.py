@@ -50,7 +50,7 @@ def test_double_release_fails_the_call(suite):
             "  add-ref        test_it.py:21: in test_return_twice (refcount 1 -> 2)",
             "  release        test_it.py:17: in give_back (refcount 2 -> 1)",
             "  released again test_it.py:23: in test_return_twice",
-            "                 test_it.py:17: in give_back",
+            "                 test_it.py:17: in give_back (closed it)",
             "*= handles =*",
             "1 released twice",
             "1 double-release   test_it.py:17: in give_back   test_it.py::test_return_twice",

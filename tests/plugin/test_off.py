@@ -17,7 +17,8 @@ TELLS_IMPORTS = """
     import sys
 
     def test_imports():
-        ours = {name.partition(".")[0] for name in sys.modules if "safehandle" in name}
+        roots = {name.partition(".")[0] for name in sys.modules}
+        ours = roots & {"safehandle_debug", "safehandle_tui", "pytest_safehandle"}
         modules = sorted(name for name in sys.modules if name.startswith("pytest_safehandle"))
         print("loaded:", *sorted(ours), *modules)
 """

@@ -204,7 +204,7 @@ def test_xdist(suite, distribution):
             "handles: on, level=full, on-leak=error",
             "*= handles =*",
             "3 leaked, 1 released twice",
-            "3 leaks   test_it.py:7: in opened   test_it.py::test_leaks?0* and 2 more",
+            "3 leaks   test_it.py:7: in opened   test_it.py::test_leaks?* and 2 more",
         ]
     )
     (session,) = suite.sessions.iterdir()

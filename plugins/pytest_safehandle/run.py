@@ -1,0 +1,48 @@
+"""One run of one test, from set-up to teardown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from pytest_safehandle.sites import Site
+
+__all__ = ["Run"]
+
+
+class Run:
+    """What is known of the test that runs; a rerun is another Run.
+
+    A plain class: making a dataclass would cost more than all runs of a short
+    session.
+    """
+
+    __slots__ = (
+        "allow",
+        "failed",
+        "found",
+        "in_phase",
+        "is_over",
+        "item",
+        "judged",
+        "mark",
+        "sectioned",
+        "seq",
+        "threads",
+    )
+
+    def __init__(self, item: pytest.Item, mark: int, threads: frozenset[str]) -> None:
+        self.item = item
+        self.mark = mark  # newest serial when it began
+        self.threads = threads  # names of those that ran before it
+        self.seq = 0  # newest event when it began; kept only to find abandoned handles
+        self.in_phase = True  # between the beginning and the end of a phase's hook
+        self.is_over = False  # torn down
+        self.failed = False
+        self.judged = False  # its leaks are in the teardown's message
+        self.sectioned = False  # its open handles are in a section
+        self.allow: Sequence[Site] = ()  # allowed by the fixture
+        self.found: list[dict[str, Any]] = []  # since its last report
