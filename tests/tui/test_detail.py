@@ -71,7 +71,7 @@ def test_an_add_ref_without_release_is_named() -> None:
         event(4, "release", refs=2, thread="A"),
     ]
     assert outstanding(events) == {3}
-    lines = texts(handle_lines(detail_of(history(*events, refs=2)), START, 120))
+    lines = texts(handle_lines(detail_of(history(*events, refs=2)), START, 120, 8))
     marked = [line for line in lines.splitlines() if "not released" in line]
     assert len(marked) == 1
     assert "add-ref" in marked[0]
@@ -105,7 +105,7 @@ def test_titles_say_how_it_stands() -> None:
 def test_history_says_what_is_missing() -> None:
     """Dropped events, no events and no stack are each said."""
     dropped = texts(
-        handle_lines(detail_of(history(event(9, "release"), events_dropped=True)), START, 120)
+        handle_lines(detail_of(history(event(9, "release"), events_dropped=True)), START, 120, 8)
     )
     assert "older events were dropped" in dropped
     bare = texts(handle_page(detail_of(history()), START, 100))
@@ -122,7 +122,7 @@ def test_findings_on_it_come_first() -> None:
         ending="closed",
         closed_at_ns=START + MS,
     )
-    lines = handle_lines(detail_of(told, life="ended", over=True), START, 120)
+    lines = handle_lines(detail_of(told, life="ended", over=True), START, 120, 8)
     assert plain(lines[0]).startswith("✗ ")
 
 
@@ -137,10 +137,10 @@ def test_frames_come_with_their_source(source: Path) -> None:
     """The line itself below the table, its surroundings on the page."""
     told = history(event(1, "acquire"), opened=(Frame(str(source), 3, "connect"),))
     detail = detail_of(told)
-    assert "return open_it(" in texts(handle_lines(detail, START, 120))
+    assert "return open_it(" in texts(handle_lines(detail, START, 120, 8))
     page = texts(handle_page(detail, START, 100))
-    assert "▸      3      return open_it(" in page
-    assert "1  def connect():" in page
+    assert "▸     3      return open_it(" in page
+    assert "    1  def connect():" in page
     assert "\\x1b[31m café" in page
     assert "\x1b" not in page
 
@@ -186,12 +186,12 @@ def test_every_line_fits(cells: int, text: str, number: int) -> None:
     events = [event(seq + 1, "add-ref", thread=text, task=text or None) for seq in range(number)]
     told = history(*events, detail=text, thread=text, opened=(Frame(f"/x/{text}.py", 3, text),))
     detail = detail_of(told)
-    for lines in (handle_lines(detail, START, cells), handle_page(detail, START, cells)):
+    for lines in (handle_lines(detail, START, cells, 12), handle_page(detail, START, cells)):
         assert all(line_width(line) <= cells for line in lines)
         assert "\x1b" not in texts(lines)
     site = group_by_site([detail.row], start_ns=START, now_ns=START)[0]
     about = site_detail(site, SourceFiles(), cwd="/x")
-    assert all(line_width(line) <= cells for line in site_lines(about, START, cells))
+    assert all(line_width(line) <= cells for line in site_lines(about, START, cells, 30))
 
 
 def test_library_frames_are_folded() -> None:
@@ -201,7 +201,7 @@ def test_library_frames_are_folded() -> None:
         Frame("/v/lib/python3.11/site-packages/httpx/_a.py", 2, "b"),
         Frame("/code/app/db.py", 88, "connect"),
     )
-    lines = texts(handle_lines(detail_of(history(opened=stack)), START, 120))
+    lines = texts(handle_lines(detail_of(history(opened=stack)), START, 120, 8))
     assert "… 2 library frames" in lines
     assert "app/db.py:88 connect" in lines
 
@@ -212,7 +212,7 @@ def test_a_site_lists_its_handles() -> None:
     rows[0].life = "ended"
     site = group_by_site(rows, start_ns=START, now_ns=START + 1000)[0]
     detail = site_detail(site, SourceFiles(), cwd="")
-    lines = texts(site_lines(detail, START, 80)).splitlines()
+    lines = texts(site_lines(detail, START, 80, 9)).splitlines()
     assert "299 open · 1 ended" in plain(site_title(detail, START))
     first = next(line for line in lines if "#" in line)
     assert "#1 " in first

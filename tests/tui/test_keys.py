@@ -101,7 +101,7 @@ def test_enter_and_escape(leaky: Leaky) -> None:
         assert "40 handles of db.py:6" in shown
         assert "← not released" in shown
         await press(app, pilot, "enter")
-        shown = await until_shown(pilot, "▸      6          handle = SafeFileHandle.open")
+        shown = await until_shown(pilot, "▸     6          handle = SafeFileHandle.open")
         assert isinstance(app.screen, DetailScreen)
         assert "def connect(tenant):" in shown
         assert "handle.dangerous_add_ref()" not in shown

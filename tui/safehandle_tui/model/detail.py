@@ -91,7 +91,9 @@ def site_detail(site: SiteRow, files: SourceFiles, *, cwd: str) -> SiteDetail:
     """Collects a site's detail."""
     stacks = {row.history.opened for row in site.rows}
     stack = site.rows[-1].history.opened
-    return SiteDetail(site, stack, len(stacks), files.around(stack), cwd)
+    source = files.around((frame for frame in stack if not is_library(frame.file)), _CONTEXT)
+    source.update(files.around(stack))
+    return SiteDetail(site, stack, len(stacks), source, cwd)
 
 
 def outstanding(events: Sequence[Event]) -> set[int]:
@@ -165,6 +167,40 @@ def _stack_lines(stack: Sequence[Frame], source: SourceMap, cwd: str) -> list[Li
     if folded:
         lines.append(_folded(folded))
     return lines
+
+
+def _source_lines(stack: Sequence[Frame], source: SourceMap, cwd: str) -> list[Line]:
+    """The stack with the lines around each frame of the program."""
+    if not stack:
+        return [(("  no stack was recorded", "muted"),)]
+    lines: list[Line] = []
+    for frame in stack:
+        lines.append((("  ", "text"), *_where(frame, cwd)))
+        context = 0 if is_library(frame.file) else _CONTEXT
+        around = range(frame.line - context, frame.line + context + 1)
+        texts = {n: source[frame.file, n] for n in around if (frame.file, n) in source}
+        # Without their common indentation more of the lines is seen.
+        indents = [len(text) - len(text.lstrip()) for text in texts.values() if text.strip()]
+        for number, text in texts.items():
+            text = text[min(indents, default=0) :]
+            here = number == frame.line
+            mark: Span = (" ▸ ", "accent") if here else ("   ", "text")
+            role: Role = "source" if here else "muted"
+            lines.append((mark, (f"{number:>5}  ", "muted"), (text, role)))
+    return lines
+
+
+def _stack_pane(stack: Sequence[Frame], detail: Detail, rows: int) -> list[Line]:
+    """The stack for a pane: with the program's code around it if it fits."""
+    title: Line = (("opened by", "head"),)
+    own = [frame for frame in stack if not is_library(frame.file)]
+    folded = len(stack) - len(own)
+    full = _source_lines(own or stack, detail.source, detail.cwd)
+    if folded and own:
+        full.append(_folded(folded))
+    if len(full) < rows:
+        return [title, *full]
+    return [title, *_stack_lines(stack, detail.source, detail.cwd)]
 
 
 def _folded(number: int) -> Line:
@@ -262,14 +298,15 @@ def handle_title(detail: HandleDetail, now_ns: int) -> Line:
     return tuple(spans)
 
 
-def handle_lines(detail: HandleDetail, now_ns: int, cells: int) -> list[Line]:
-    """The pane below the table: stack beside history, or above it."""
-    stack: list[Line] = [(("opened by", "head"),)]
-    stack += _stack_lines(detail.history.opened, detail.source, detail.cwd)
+def handle_lines(detail: HandleDetail, now_ns: int, cells: int, rows: int) -> list[Line]:
+    """The pane below the table: stack beside history, or above it.
+
+    `rows` of room decide whether there is surrounding source as well."""
     events = _event_lines(detail, now_ns, page=False)
     lines = _finding_lines(detail)
     if detail.row.detail:
         lines.append(((detail.row.detail, "accent"),))
+    stack = _stack_pane(detail.history.opened, detail, rows - len(lines))
     if cells < _SIDE_BY_SIDE:
         # Of a short pane the top is seen: what happened matters more than
         # the outer frames.
@@ -286,29 +323,9 @@ def handle_page(detail: HandleDetail, now_ns: int, cells: int) -> list[Line]:
     if detail.messages:
         lines += [*_finding_lines(detail), ()]
     lines.append((("opened by", "head"),))
-    lines += _source_lines(detail)
+    lines += _source_lines(detail.history.opened, detail.source, detail.cwd)
     lines += [(), *_event_lines(detail, now_ns, page=True)]
     return [clip(line, cells) for line in lines]
-
-
-def _source_lines(detail: HandleDetail) -> list[Line]:
-    """The acquire stack with the lines around each frame of the program."""
-    if not detail.history.opened:
-        return [(("  no stack was recorded", "muted"),)]
-    lines: list[Line] = []
-    for frame in detail.history.opened:
-        lines.append((("  ", "text"), *_where(frame, detail.cwd)))
-        around = range(frame.line - _CONTEXT, frame.line + _CONTEXT + 1)
-        for number in around if not is_library(frame.file) else (frame.line,):
-            text = detail.source.get((frame.file, number))
-            if text is None:
-                continue
-            here = number == frame.line
-            mark: Span = (" ▸ ", "accent") if here else ("   ", "text")
-            lines.append(
-                (mark, (f"{number:>6}  ", "muted"), (text, "source" if here else "muted"))
-            )
-    return lines
 
 
 # --- a site ---
@@ -328,18 +345,17 @@ def site_title(detail: SiteDetail, now_ns: int) -> Line:
     return tuple(spans)
 
 
-def site_lines(detail: SiteDetail, now_ns: int, cells: int) -> list[Line]:
+def site_lines(detail: SiteDetail, now_ns: int, cells: int, rows: int) -> list[Line]:
     """The pane below the table of sites: the stack beside its handles."""
-    stack: list[Line] = [(("opened by", "head"),)]
-    stack += _stack_lines(detail.stack, detail.source, detail.cwd)
+    stack = _stack_pane(detail.stack, detail, rows)
     handles: list[Line] = [(("its handles, oldest first", "head"),)]
-    rows = sorted(detail.site.rows, key=lambda row: row.life == "ended")
-    for row in rows[:_SAMPLE]:
-        handles.append(_member(row, now_ns))
-    if len(rows) > _SAMPLE:
-        handles.append(((f"  … and {count(len(rows) - _SAMPLE)} more", "muted"),))
+    members = sorted(detail.site.rows, key=lambda row: row.life == "ended")
+    handles += [_member(row, now_ns) for row in members[:_SAMPLE]]
+    if len(members) > _SAMPLE:
+        handles.append(((f"  … and {count(len(members) - _SAMPLE)} more", "muted"),))
     if cells < _SIDE_BY_SIDE:
-        return [clip(line, cells) for line in (*stack[:5], *handles)]
+        short = _stack_lines(detail.stack, detail.source, detail.cwd)
+        return [clip(line, cells) for line in (stack[0], *short[:4], *handles)]
     return _beside(stack, handles, cells, cells * 9 // 20)
 
 

@@ -290,6 +290,8 @@ class Feed:
             hidden.add("pid")
         if not spec.ended:
             hidden.add("ended")
+        if spec.site is not None:
+            hidden.add("site")
         rows = self._rows
         if not any(isinstance(row, SiteRow) and row.problems for row in rows):
             hidden.add("found")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from safehandle_debug.ledger import ProcessInfo
 from safehandle_tui.model.columns import Column, Sort
 from safehandle_tui.model.states import process_state
 from safehandle_tui.model.text import Role, Span, clean, count, plural
@@ -76,7 +78,7 @@ def _entry(process: ProcessRow) -> ProcessEntry:
             role="bad",
         )
     branch = "  " * (process.depth - 1) + "└ " if process.depth else ""
-    command = clean(" ".join(info.argv) or info.executable)
+    command = clean(_command(info))
     error = process.error or info.error
     return ProcessEntry(
         key=process.path,
@@ -90,6 +92,16 @@ def _entry(process: ProcessRow) -> ProcessEntry:
         command=branch + command + (f"  ({clean(error)})" if error else ""),
         role="bad" if error else "text",
     )
+
+
+def _command(info: ProcessInfo) -> str:
+    """The command line as one would type it: python without its folder, files
+    relative to the program's own."""
+    words = list(info.argv) or [info.executable]
+    program = posixpath.basename(words[0])
+    words[0] = program if program.startswith("python") else words[0]
+    below = info.cwd.rstrip("/") + "/"
+    return " ".join(word.removeprefix(below) for word in words)
 
 
 def _rate(entry: ProcessEntry, now_ns: int, width: int) -> Span:

@@ -31,6 +31,7 @@ SiteKey = tuple[str, int, str]  # (file, line, function)
 # the interpreter ended.  ended: any other way.
 Life = Literal["open", "held", "left", "ended"]
 
+_MARKS: Final = "✗! "  # the worst first
 NO_SITE: Final[SiteKey] = ("", 0, "")
 BUCKETS: Final = 24  # of a survivors-by-birth strip
 
@@ -135,11 +136,7 @@ class SiteRow:
     oldest_ns: int  # wall clock of the first birth of those not ended, else of all
     newest_ns: int
     share: float  # of all handles in view that did not end, 0 to 1
-
-    @property
-    def mark(self) -> Span:
-        """The sign in front of its row."""
-        return ("✗", "bad") if self.problems else (" ", "text")
+    mark: Span  # the worst of its rows' signs
 
     @property
     def kind(self) -> str:
@@ -191,4 +188,5 @@ def _site_row(
         oldest_ns=timed[0].opened_at_ns,
         newest_ns=timed[-1].opened_at_ns,
         share=len(alive) / total,
+        mark=min((row.mark for row in members), key=lambda mark: _MARKS.index(mark[0])),
     )

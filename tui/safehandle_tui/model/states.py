@@ -125,9 +125,16 @@ def _opening(
         reason = next((each.error for each in processes if each.error), "")
         return (("disconnected: ", "bad"), (f"{reason}; showing the last view", "text"))
     if state == "live":
+        gone = sum(1 for row in alive if row.life != "open")
         if not number:
             return (("no handles open", "good"),)
-        return ((plural(number, "handle"), weight), (" open", "text"))
+        if not gone:
+            return ((plural(number, "handle"), weight), (" open", "text"))
+        return (
+            (f"{plural(number - gone, 'handle')} open, ", "text"),
+            (count(gone), "bad"),
+            (" left by processes that ended", "text"),
+        )
     if state == "died":
         if not number:
             return (("post-mortem: ", "bad"), ("died holding no handles", "text"))

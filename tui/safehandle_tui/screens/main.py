@@ -25,7 +25,7 @@ from safehandle_tui.model.detail import (
 from safehandle_tui.model.feed import Mode, View, ViewSpec
 from safehandle_tui.model.filters import Filter, FilterError, is_unfinished, parse_filter
 from safehandle_tui.model.processes import ALL, PROCESS_COLUMNS, PROCESS_SORT, entries
-from safehandle_tui.model.rows import HandleKey, SiteRow
+from safehandle_tui.model.rows import HandleKey, HandleRow, SiteRow
 from safehandle_tui.model.states import badge, waiting_lines
 from safehandle_tui.model.text import Line, Span, clip, count, line_width, plural
 from safehandle_tui.widgets.key_bar import KeyBar
@@ -189,9 +189,8 @@ class MainScreen(Screen[None]):
             spans.append((f", {plural(view.shown, 'handle')}", "text"))
         else:
             spans.append((plural(view.shown, "handle"), "title"))
-            if spec.site is not None:
-                file, line, _ = spec.site
-                spans.append((f" of {file.rpartition('/')[2]}:{line}", "own"))
+            if spec.site is not None and view.rows and isinstance(view.rows[0], HandleRow):
+                spans += [(" of ", "text"), (view.rows[0].site, "own")]
         if spec.ended:
             spans.append((", ended ones too", "text"))
         if spec.filter:
@@ -232,10 +231,10 @@ class MainScreen(Screen[None]):
             lines: list[Line] = []
         elif isinstance(detail, HandleDetail):
             title = handle_title(detail, now_ns)
-            lines = handle_lines(detail, now_ns, cells - 1)
+            lines = handle_lines(detail, now_ns, cells - 1, self._shares[1])
         else:
             title = site_title(detail, now_ns)
-            lines = site_lines(detail, now_ns, cells - 1)
+            lines = site_lines(detail, now_ns, cells - 1, self._shares[1])
         self.query_one("#detail-title", Lines).show([_ruled(title, cells)])
         self.query_one("#detail", Lines).show([((" ", "text"), *line) for line in lines])
 
