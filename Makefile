@@ -72,7 +72,7 @@ sanitize: $(VENV)/installed ## The core's tests under AddressSanitizer and UBSan
 	LD_PRELOAD="$$(gcc -print-file-name=libasan.so)" PYTHONMALLOC=malloc SAFEHANDLE_SANITIZED=1 \
 	ASAN_OPTIONS=detect_leaks=0:verify_asan_link_order=0:handle_segv=0:handle_abort=0:allocator_may_return_null=1 \
 	UBSAN_OPTIONS=print_stacktrace=1 \
-	$(SANITIZED_VENV)/bin/python -P -m pytest -p no:cacheprovider $(SANITIZED)
+	$(SANITIZED_VENV)/bin/python -P -m pytest -p no:cacheprovider $(PYTEST) $(SANITIZED)
 
 benchmark: $(VENV)/installed ## Measures the costs beside the alternatives
 	@$(BIN)/python benchmarks/core.py
