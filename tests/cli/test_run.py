@@ -31,6 +31,17 @@ while True:
     signal.pause()
 """
 
+COUNTING = """
+import select, signal
+counted = []
+signal.signal(signal.SIGINT, lambda number, frame: counted.append(number))
+print("ready", flush=True)
+while not counted:
+    select.select([], [], [], 0.05)
+select.select([], [], [], 0.5)  # time for a second one
+print("count", len(counted), flush=True)
+"""
+
 
 def recordings(root: Path) -> list[Path]:
     return sorted(root.glob("*/*.shd"))
@@ -94,14 +105,9 @@ def test_a_signal_sent_to_us_reaches_the_command(
 def test_an_interrupt_at_the_terminal_reaches_the_command_once(
     environment: dict[str, str], program: Callable[[str], Path]
 ) -> None:
-    text = SIGNALLED.replace("sys.exit(7)", "counted.append(number)").replace(
-        "while True:\n    signal.pause()",
-        "counted = []\nsignal.pause()\nsignal.sigtimedwait({signal.SIGINT}, 0.5)\n"
-        "print('count', len(counted))",
-    )
     ours, theirs = pty.openpty()
     with subprocess.Popen(
-        [sys.executable, "-m", "safehandle_debug", "run", sys.executable, program(text)],
+        [sys.executable, "-m", "safehandle_debug", "run", sys.executable, program(COUNTING)],
         env=environment,
         stdin=theirs,
         stdout=theirs,
@@ -119,7 +125,6 @@ def test_an_interrupt_at_the_terminal_reaches_the_command_once(
         running.wait(timeout=60)
     os.close(ours)
 
-    assert b"got SIGINT" in output
     assert b"count 1" in output
     assert running.returncode == 0
 
