@@ -27,7 +27,8 @@ def test_switched_off_it_keeps_no_stack(run: Callable[..., Run]) -> None:
         assert _native.recording_path() is None
         assert _native.capture_stack() == 0
         report = subprocess.run(
-            [sys.executable, "-m", "safehandle_debug", "report"], capture_output=True, text=True
+            [sys.executable, "-P", "-m", "safehandle_debug", "report"],
+            capture_output=True, text=True
         )
         print(report.stdout, report.stderr)
         """,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -19,6 +20,8 @@ from support_programs import Run, recorded
 from safehandle_debug import SafeFileHandle, _native
 from safehandle_debug.recording import open_recording
 from safehandle_debug.recording.format import EventKind
+
+SANITIZED = "SAFEHANDLE_SANITIZED" in os.environ
 
 # (file, line, qualified name), innermost first
 Plain = tuple[str, int, str]
@@ -368,7 +371,8 @@ def test_code_that_comes_and_goes(tmp_path: Path, fast_switching: None) -> None:
             thread.join()
     finally:
         _native.stop_recording()
-    assert len(addresses) < 4 * made / 2, "no address was used twice: the test shows nothing"
+    # A sanitizer's allocator keeps addresses back; without it they must come again.
+    assert SANITIZED or len(addresses) < 4 * made / 2, "no address was used twice"
     with open_recording(path) as recording:
         told = {
             recording.string(event.detail).removeprefix("memfd:"): [

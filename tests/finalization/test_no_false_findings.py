@@ -251,7 +251,16 @@ def test_nothing_is_found(run: Callable[..., Run], source: str) -> None:
     assert result.err == ""
     (session,) = result.sessions
     report = subprocess.run(
-        [sys.executable, "-m", "safehandle_debug", "report", "--format", "json", str(session)],
+        [
+            sys.executable,
+            "-P",
+            "-m",
+            "safehandle_debug",
+            "report",
+            "--format",
+            "json",
+            str(session),
+        ],
         capture_output=True,
         text=True,
         check=False,
