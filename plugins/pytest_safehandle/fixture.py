@@ -22,6 +22,8 @@ from safehandle_debug.ledger import Event, History
 
 __all__ = ["Handles", "tracked"]
 
+_RECORDER = pytest.StashKey[Recorder]()
+
 
 class Handles:
     """The handles that one test has opened so far, and what happened to them.
@@ -127,11 +129,13 @@ def tracked(request: pytest.FixtureRequest) -> Iterator[Handles]:
         yield handles
         return
     settings = read_settings(config, config.option)
-    recorder = Recorder.start(settings)
+    if config.stash.get(_RECORDER, None) is None:
+        # Once: a recording for each test that asks would be a session folder for each.
+        config.stash[_RECORDER] = recorder = Recorder.start(settings)
+        config.add_cleanup(recorder.stop)
     reader = Reader(folder, time.time_ns())
     writer = Writer(folder, config.get_verbosity("handles"), time.time_ns)
     try:
         yield Handles(reader, writer, settings.settle_s, folder)
     finally:
         reader.close()
-        recorder.stop()

@@ -68,7 +68,7 @@ class Writer:
         fixtures = {leak.fixture for leak in leaks}
         by = f" by fixture {first.fixture}" if first.fixture and len(fixtures) == 1 else ""
         more = f" and {len(leaks) - 1} more" if len(leaks) > 1 else ""
-        head = f"{count(len(leaks), 'handle')} {done}{by}: {self.short(first.handle)}{more}"
+        head = f"{count(len(leaks), 'handle')} {done}{by}: {self.headline(first.finding)}{more}"
         if self._verbosity < 0:
             return head
         whole = leaks if self._verbosity >= 1 else leaks[:1]
@@ -117,7 +117,7 @@ class Writer:
         """The message of a test that left closing to finalizers."""
         first = handles[0]
         more = f" and {len(handles) - 1} more" if len(handles) > 1 else ""
-        head = f"{count(len(handles), 'handle')} abandoned: {self.short(first)}{more}"
+        head = f"{count(len(handles), 'handle')} abandoned: {self._short(first, first.site)}{more}"
         if self._verbosity < 0:
             return head
         block = [f"{_title(first)}, {first.ending}", *self._events(first.events, first.opened)]
@@ -130,10 +130,13 @@ class Writer:
         """The section of a test that failed for its own reason."""
         return "\n".join(_bounded([self.listed(handle) for handle in handles]))
 
-    def short(self, handle: History) -> str:
-        """Class, value, detail and site."""
+    def headline(self, finding: Finding) -> str:
+        """Class, value, detail and the place of the wrong act."""
+        return self._short(finding.handle, site_of(finding.culprit))
+
+    def _short(self, handle: History, site: Frame | None) -> str:
         detail = f" {handle.detail!r}" if handle.detail else ""
-        return f"{handle.owner} {_value(handle)}{detail}{self.place(handle.site)}"
+        return f"{handle.owner} {_value(handle)}{detail}{self.place(site)}"
 
     def listed(self, handle: History, fixture: str | None = None) -> str:
         """One handle of many, in one line."""
@@ -189,7 +192,7 @@ class Writer:
         handle = finding.handle
         lines = self._events(handle.events, handle.opened)
         if finding.victim is not None:
-            lines.append(_row("other owner", self.short(finding.victim)))
+            lines.append(_row("other owner", self._short(finding.victim, finding.victim.site)))
         if handle.task:
             lines.append(_row("task", handle.task))
         if handle.thread not in ("MainThread", ""):

@@ -81,6 +81,7 @@ def start(config: pytest.Config) -> None:
     recorder = config.stash.get(_RECORDER, None)
     if recorder is None:
         recorder = Recorder.start(settings)
+    summary.level = _native.level()
     session = HandlesSession(config, settings, recorder)
     config.stash[_SESSION] = session
     config.pluginmanager.register(session, "handles-session")
@@ -361,8 +362,9 @@ class HandlesSession:
             self._config.stash[SUMMARY].add(told)
 
     def _finish(self) -> dict[str, Any]:
-        verbose = self._config.get_verbosity("handles") > 0
-        counted = verbose or self.settings.abandoned != "ignore"
-        if self._judge is None and (not counted or _native.newest_serial() == self._first):
+        counted = self.settings.abandoned != "ignore" or (
+            self._config.get_verbosity("handles") > 0 and _native.newest_serial() != self._first
+        )
+        if self._judge is None and not counted and not _native.open_since(self._first):
             return {}
-        return self.judge.finish()
+        return self.judge.finish(self._first)

@@ -27,6 +27,7 @@ class Summary:
     def __init__(self, config: pytest.Config, settings: Settings) -> None:
         self._config = config
         self._settings = settings
+        self.level = settings.level  # of the recording
         self._found: list[dict[str, Any]] = []
         self._notes: list[str] = []
         self._abandoned: list[dict[str, Any]] = []
@@ -42,7 +43,7 @@ class Summary:
 
     def pytest_report_header(self) -> str:
         settings = self._settings
-        words = f"handles: on, level={settings.level}, on-leak={settings.on_leak}"
+        words = f"handles: on, level={self.level}, on-leak={settings.on_leak}"
         return f"{words}, recording={settings.recording}" if settings.recording else words
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:

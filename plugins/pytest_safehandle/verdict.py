@@ -66,6 +66,7 @@ class Judge:
         self._notes: list[str] = []  # for the end of the session
         self._background: set[int] = set()  # opened by threads of nobody known
         self._unjudged: set[int] = set()  # of fixtures that ended in a failed test
+        self._told: set[int] = set()  # leaked, and reported
 
     # Misuse.
 
@@ -122,7 +123,7 @@ class Judge:
 
         def tell(leaks: Sequence[Leak], on_leak: str) -> None:
             for leak in leaks:
-                self._note(run, leak.finding, self.writer.short(leak.handle), leak.fixture)
+                self._note(run, leak.finding, self.writer.headline(leak.finding), leak.fixture)
             text = self.writer.leaks(leaks)
             if on_leak == "error":
                 errors.append(text)
@@ -196,6 +197,7 @@ class Judge:
             scope = self.scopes.find(history.serial)
             fixture = None if scope is None else f"'{scope.name}' ({scope.scope})"
             during = None if history.test == run.item.nodeid else history.test
+            self._told.add(history.serial)
             leaks.append(Leak(finding, fixture, during, _holder(run.item, history)))
         if leaks:
             records = [leak.handle for leak in leaks]
@@ -251,8 +253,12 @@ class Judge:
 
     # The end.
 
-    def finish(self) -> dict[str, Any]:
-        """Plain data for the summary: notes, and abandoned handles in groups."""
+    def finish(self, first: int) -> dict[str, Any]:
+        """Plain data for the summary: notes, and abandoned handles in groups.
+
+        Handles opened after serial `first` outside of tests, by hooks of other
+        plugins say, are noted when they are still open; nobody is blamed.
+        """
         notes = list(self._notes)
         left = still_open(self._unjudged)
         for history in self.reader.histories(collect(left)):
@@ -260,6 +266,10 @@ class Judge:
         for history in self.reader.histories(still_open(self._background)):
             where = f"opened by thread {history.thread}"
             notes.append(f"still open: {self.writer.listed(history)}, {where}")
+        known = self._told | self._unjudged | self._background
+        for history in self._findings_among(set(_native.open_since(first)) - known, ()):
+            if history.test is None and self.scopes.find(history.serial) is None:
+                notes.append(f"opened outside of tests: {self.writer.listed(history)}")
         abandoned = [
             {
                 "site": self.writer.site(finding.handle.opened),
@@ -293,9 +303,10 @@ def _call(hook: Any, **arguments: object) -> Any:
 
 def _holder(item: pytest.Item, history: History) -> str | None:
     """What holds a leaked handle: the test's instance or a name of its module."""
-    instance = getattr(item, "instance", None)
+    # Not item.instance: that would make a new one after a unittest's teardown.
+    instance = vars(item).get("_instance")
     places: list[tuple[str, Iterable[object]]] = []
-    if instance is not None and not isinstance(instance, type(item.config)):
+    if instance is not None:
         places.append((f"self of {type(instance).__name__}", [instance]))
     module = getattr(item, "module", None)
     if module is not None:

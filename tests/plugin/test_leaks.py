@@ -250,4 +250,9 @@ def test_handle_that_a_hook_opens_between_tests_is_nobodys(suite):
             kept.append(SafeFileHandle.open("/dev/null"))
         """
     )
-    suite.check("def test_one(): pass\ndef test_two(): pass").assert_outcomes(passed=2)
+    result = suite.check("def test_one(): pass\ndef test_two(): pass")
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(
+        ["*= handles =*", *["opened outside of tests: SafeFileHandle #*, fd * '/dev/null', *"] * 3]
+    )
+    assert "#1," not in result.stdout.str(), "the conftest's import keeps that one"

@@ -123,7 +123,7 @@ def test_unbalanced_reference_is_named_by_its_stack(suite):
     result.stdout.fnmatch_lines(
         [
             "*ERROR at teardown of test_borrows*",
-            "1 handle unbalanced: SafeFileHandle fd * '/dev/null' (test_it.py:14)",
+            "1 handle unbalanced: SafeFileHandle fd * '/dev/null' (test_it.py:20)",
             "  add-ref        test_it.py:20: in borrow (refcount 1 -> 2)",
             "  closed         test_it.py:25: in test_borrows (1 reference still out)",
             "1 unbalanced",
