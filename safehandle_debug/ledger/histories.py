@@ -15,10 +15,16 @@ ENDINGS: Final[dict[int, Ending]] = dict(enumerate(get_args(Ending), 1))
 
 _ENDS: Final = (KindCode.CLOSE, KindCode.INVALIDATE)
 
+# Plain integers: an operation on an enum's flag costs a microsecond.
+_BORROWED: Final = int(Flag.BORROWED)
+_IMPORTING: Final = int(Flag.IMPORTING)
+_INHERITED: Final = int(Flag.INHERITED)
+_UNSAMPLED: Final = int(Flag.UNSAMPLED)
+
 
 def is_inherited(serial: int, flags: int, recording: Recording) -> bool:
     """True for a handle that this process got by being forked."""
-    return serial <= recording.header.inherited_serials or bool(flags & Flag.INHERITED)
+    return serial <= recording.header.inherited_serials or bool(flags & _INHERITED)
 
 
 def event_of(raw: RawEvent, recording: Recording) -> Event | None:
@@ -103,10 +109,10 @@ def _begun(raw: RawEvent | RawLive, recording: Recording) -> History:
         thread=recording.thread(raw.thread).name,
         task=recording.string(raw.task) or None,
         test=recording.string(raw.test) or None,
-        borrowed=bool(raw.flags & Flag.BORROWED),
-        importing=bool(raw.flags & Flag.IMPORTING),
+        borrowed=bool(raw.flags & _BORROWED),
+        importing=bool(raw.flags & _IMPORTING),
         inherited=is_inherited(raw.serial, raw.flags, recording),
-        unsampled=bool(raw.flags & Flag.UNSAMPLED),
+        unsampled=bool(raw.flags & _UNSAMPLED),
         refs=raw.refs,
     )
 

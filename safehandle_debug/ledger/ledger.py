@@ -16,7 +16,10 @@ from safehandle_debug.recording.reader import Cursor
 from safehandle_debug.recording.thinning import thin
 
 _MANY_FORGOTTEN: Final = 100_000  # handles of which replay may wrongly think they are open
-_INHERITED: Final = int(Flag.INHERITED)  # an int, for it is asked for each handle
+# Plain integers: an operation on an enum's flag costs a microsecond.
+_BORROWED: Final = int(Flag.BORROWED)
+_IMPORTING: Final = int(Flag.IMPORTING)
+_INHERITED: Final = int(Flag.INHERITED)
 _FOLLOWED: Final = 8  # handles whose events are kept because they were asked for
 _LOOKS: Final = 2  # after a change: the header counts an event before it is committed
 _SINGLY: Final = 2000  # handles that are looked at one by one, alike or not
@@ -125,7 +128,7 @@ class Ledger:
             executable=str(meta.get("executable") or ""),
             cwd=self.cwd,
             python=str(meta.get("python") or _version(header.python_version)),
-            started_at_ns=header.first_realtime_ns,
+            started_at_ns=self.recording.to_ns(header.first_ticks),
             ended=self.ended,
             exit_code=header.exit_code if stamped else None,
             ended_at_ns=self.recording.to_ns(header.ended_ticks) if stamped else None,
@@ -268,13 +271,13 @@ class Ledger:
         groups: dict[Key, tuple[list[int], int]] = {}
         singly = 0
         for raw in self.recording.live():
-            if raw.flags & Flag.BORROWED or not self._is_own(raw):
+            if raw.flags & _BORROWED or not self._is_own(raw):
                 continue
             by_finalizer = self._replay.disposed.get(raw.serial)
             if by_finalizer:
                 continue
             disposed = by_finalizer is not None
-            if raw.flags & Flag.IMPORTING and not disposed:
+            if raw.flags & _IMPORTING and not disposed:
                 continue
             single = disposed and singly < _SINGLY
             singly += single

@@ -35,7 +35,10 @@ _PROBLEMS: Final = frozenset(
 )
 _BY_FINALIZER: Final = (Ending.DROPPED, Ending.COLLECTED)
 _SUSPECT_ENDINGS: Final = (Ending.DROPPED, Ending.COLLECTED, Ending.SWEPT)
-_NOT_OURS: Final = Flag.BORROWED | Flag.INHERITED
+_NOT_OURS: Final = int(Flag.BORROWED | Flag.INHERITED)
+_FINALIZER: Final = int(Flag.FINALIZER)
+_FINALIZING: Final = int(Flag.FINALIZING)
+_IMPORTING: Final = int(Flag.IMPORTING)
 
 Row = tuple[int, int, int, int, int, int, int]
 
@@ -122,7 +125,7 @@ class Replay:
         elif serial <= self._inherited or flags & _NOT_OURS:
             return
         elif kind == EventKind.DISPOSE:
-            self.disposed[serial] = bool(flags & Flag.FINALIZER)
+            self.disposed[serial] = bool(flags & _FINALIZER)
         elif kind in _PROBLEMS and len(self.problems) < MOST_PROBLEMS:
             self.problems[serial] = None
 
@@ -141,7 +144,7 @@ class Replay:
     def _close_unknown(self, row: Row) -> None:
         # Whether it was acquired by an import is not known: say nothing of
         # what the interpreter's end closed.
-        if not row[6] & Flag.FINALIZING and row[5] != Ending.SWEPT:
+        if not row[6] & _FINALIZING and row[5] != Ending.SWEPT:
             self._close(row, (row[3], 0, row[6]))
 
     def _close(self, row: Row, acquired: tuple[int, int, int]) -> None:
@@ -154,8 +157,8 @@ class Replay:
         type, stack, acquire_flags = acquired
         if (flags | acquire_flags) & _NOT_OURS:
             return
-        finalizing = bool(flags & Flag.FINALIZING)
-        if acquire_flags & Flag.IMPORTING and (finalizing or ending == Ending.SWEPT):
+        finalizing = bool(flags & _FINALIZING)
+        if acquire_flags & _IMPORTING and (finalizing or ending == Ending.SWEPT):
             return
         if ending in _BY_FINALIZER and not finalizing:
             self.abandoned += 1

@@ -26,6 +26,7 @@ _U64 = struct.Struct("=Q")
 _GENERATION_OFFSET = 4
 _LIVE_BYTES = shd.LIVE_A_BLOCK * shd.LIVE.size
 _ROOM = shd.BLOCK_SIZE - shd.BLOCK_HEAD_SIZE
+_EVENT_TYPES = (int(BlockType.EVENTS), int(BlockType.PINNED))
 _HEADER_TRIES = 8
 _SWAPPED_MARK = int.from_bytes(shd.BYTE_ORDER_MARK.to_bytes(4, "little"), "big")
 
@@ -57,16 +58,7 @@ class Mapping:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """Raises RecordingError with one sentence."""
         self.path = Path(path)
-        self._fd = _open(self.path)
-        try:
-            self._size = _size(self._fd, self.path)
-            try:
-                self._map = mmap.mmap(self._fd, self._size, prot=mmap.PROT_READ)
-            except (OSError, ValueError) as error:
-                raise RecordingError(f"{self.path} cannot be mapped: {error}") from error
-        except BaseException:
-            os.close(self._fd)
-            raise
+        self._map, self._file = _mapped(self.path)
         try:
             self._check_identity()
             self.header = self._read_header()
@@ -79,13 +71,10 @@ class Mapping:
 
     @property
     def closed(self) -> bool:
-        return self._fd < 0
+        return self._map.closed
 
     def close(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-            self._map.close()
+        self._map.close()
 
     def refresh(self) -> bool:
         """Reads the header anew, and maps what the file has grown by.
@@ -95,16 +84,19 @@ class Mapping:
             raise RecordingError(f"{self.path} has been closed")
         before, self.header = self.header, self._read_header()
         needed = shd.HEADER_SIZE + self.header.blocks * shd.BLOCK_SIZE
-        if needed > self._size:
-            size = _size(self._fd, self.path)
+        if needed > len(self._map):
+            size = self._map.size()
             if needed > size:
                 left = (size - shd.HEADER_SIZE) // shd.BLOCK_SIZE
                 raise RecordingError(
                     f"{self.path} is truncated: {left} of {self.header.blocks} blocks are left"
                 )
+            grown, file = _mapped(self.path)
+            if file != self._file:
+                grown.close()
+                raise RecordingError(f"{self.path} has been replaced while it was read")
             self._map.close()
-            self._map = mmap.mmap(self._fd, size, prot=mmap.PROT_READ)
-            self._size = size
+            self._map = grown
         return _without_anchor(before) != _without_anchor(self.header)
 
     # --- blocks ---
@@ -127,15 +119,35 @@ class Mapping:
 
     def event_blocks(self) -> list[Block]:
         """EVENTS and PINNED blocks with records, by their first seq."""
-        found = []
-        for block in self.blocks(BlockType.EVENTS, BlockType.PINNED):
-            if block.committed and not block.generation & 1:
-                if block.committed > shd.EVENTS_A_BLOCK:
-                    self._check(block)
-                    continue
-                found.append(block._replace(first_seq=self.seq(block, 0)))
+        found = [block for _, _, block in self.unread({})]
         found.sort(key=lambda block: block.first_seq)
         return found
+
+    def unread(self, read: dict[int, tuple[int, int]]) -> Iterator[tuple[int, int, Block]]:
+        """(seq of the first unread record, its number, block) of the blocks
+        of events with more records than `read` says: block number ->
+        (generation, records)."""
+        unpack = _HEAD.unpack_from
+        data = self._map
+        at = shd.HEADER_SIZE - shd.BLOCK_SIZE
+        nothing = (0, 0)
+        for number in range(self.header.blocks):
+            at += shd.BLOCK_SIZE
+            head = unpack(data, at)
+            type, generation, committed = head[:3]
+            if type not in _EVENT_TYPES or not committed or generation & 1:
+                continue
+            known, records = read.get(number, nothing)
+            if known != generation:
+                records = 0
+            if records >= committed:
+                continue
+            block = Block(number, *head)
+            if committed > shd.EVENTS_A_BLOCK:
+                self._check(block)
+                continue
+            block = block._replace(first_seq=self.seq(block, 0))
+            yield self.seq(block, records), records, block
 
     def seq(self, block: Block, number: int) -> int:
         """The seq of record `number` of an event block."""
@@ -251,6 +263,24 @@ def _without_anchor(header: Header) -> tuple[object, ...]:
     return header[:20] + header[24:]
 
 
+def _mapped(path: Path) -> tuple[mmap.mmap, tuple[int, int]]:
+    """A file's bytes, and what tells it from others (device, inode).
+
+    Raises RecordingError."""
+    fd = _open(path)
+    try:
+        status = _checked(fd, path)
+        # The mapping keeps a descriptor of its own: one for each recording.
+        content = mmap.mmap(fd, status.st_size, prot=mmap.PROT_READ)
+    except (OSError, ValueError) as error:
+        if isinstance(error, RecordingError):
+            raise
+        raise RecordingError(f"{path} cannot be mapped: {error}") from error
+    finally:
+        os.close(fd)
+    return content, (status.st_dev, status.st_ino)
+
+
 def _open(path: Path) -> int:
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
     try:
@@ -267,7 +297,7 @@ def _open(path: Path) -> int:
         raise RecordingError(f"{str(path)!r} cannot be the name of a recording") from error
 
 
-def _size(fd: int, path: Path) -> int:
+def _checked(fd: int, path: Path) -> os.stat_result:
     status = os.fstat(fd)
     if not stat.S_ISREG(status.st_mode):
         raise RecordingError(f"{path} is not a file")
@@ -277,7 +307,7 @@ def _size(fd: int, path: Path) -> int:
         if not _begins_like_one(fd):
             raise RecordingError(f"{path} is not a recording of safehandle-debug")
         raise RecordingError(f"{path} is truncated: not even its header is left")
-    return status.st_size
+    return status
 
 
 def _begins_like_one(fd: int) -> bool:

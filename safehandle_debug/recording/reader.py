@@ -96,15 +96,7 @@ class Recording:
         """What has been recorded since `cursor` was last used, each event
         once: (seq of the first, packed EVENT records of one thread), by seq
         of the first."""
-        unread = []
-        for block in self._mapping.event_blocks():
-            generation, records = cursor.read.get(block.number, (block.generation, 0))
-            if generation != block.generation:
-                records = 0
-            if records < block.committed:
-                unread.append((self._mapping.seq(block, records), records, block))
-        unread.sort()
-        for seq, records, block in unread:
+        for seq, records, block in sorted(self._mapping.unread(cursor.read)):
             data = self._mapping.records(block, records)
             if data:
                 cursor.read[block.number] = (block.generation, block.committed)
