@@ -148,13 +148,13 @@ def test_too_small(leaky: Leaky, size: tuple[int, int]) -> None:
 
     async def scenario(app: WatchApp, pilot: Pilot[int]) -> None:
         await pilot.press("enter")
-        await until_shown(pilot, "40 handles of db.py:6")
+        await until_shown(pilot, "40 handles of app/db.py:6")
         await pilot.resize_terminal(*size)
         await until(pilot, lambda: isinstance(app.screen, SmallScreen))
         if size[0] >= 20:
             await until_shown(pilot, f"{size[0]}x{size[1]}, needs 60x16")
         await pilot.resize_terminal(80, 24)
-        await until_shown(pilot, "40 handles of db.py:6")
+        await until_shown(pilot, "40 handles of app/db.py:6")
 
     watch([leaky.folder], scenario)
 

@@ -190,9 +190,11 @@ def test_a_leak_grows_and_its_process_is_killed(program: Program, sessions_root:
     with terminal(sessions=sessions_root) as screen:
         screen.wait_for("30 handles open; all come from service.py:6 connect")
         program.tell("more")
-        screen.wait_for("42")
+        screen.wait_for("connect · 42 open")
         screen.type("g")
-        screen.wait_for("/etc/passwd")
+        screen.wait_for("42 handles")
+        screen.type("S")
+        screen.wait_for("/etc/passwd  ")
         os.kill(program.process.pid, signal.SIGKILL)
         screen.wait_for("died holding")
         screen.type("q")

@@ -86,7 +86,9 @@ class WatchApp(App[int]):
     def on_unmount(self) -> None:
         if self._reader is not None:
             self._reader.stop()
-            self._reader.join()
+            # It may be deep in a large recording; as a daemon it holds up
+            # nothing for longer than this.
+            self._reader.join(timeout=1.0)
 
     def _ask(self, spec: ViewSpec) -> None:
         if self._reader is not None:

@@ -89,7 +89,8 @@ def handle_detail(
 
 def site_detail(site: SiteRow, files: SourceFiles, *, cwd: str) -> SiteDetail:
     """Collects a site's detail."""
-    stacks = {row.history.opened for row in site.rows}
+    # Equal stacks mostly are one object: few of them are left to be compared.
+    stacks = set({id(row.history.opened): row.history.opened for row in site.rows}.values())
     stack = site.rows[-1].history.opened
     source = files.around((frame for frame in stack if not is_library(frame.file)), _CONTEXT)
     source.update(files.around(stack))

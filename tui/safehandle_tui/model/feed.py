@@ -250,7 +250,8 @@ class Feed:
                     kinds[finding.kind] += finding.count
         abandoned = sum(track.counts.abandoned for track in tracks if track.counts)
         lost = sum(track.info.dropped for track in tracks if track.info)
-        return tally(sorted(kinds.items()), abandoned, lost)
+        reading = sum(t.info.events for t in tracks if t.info and t.row(0).reading)
+        return tally(sorted(kinds.items()), abandoned, lost, reading)
 
     def _title(self) -> str:
         if self._session is not None:

@@ -166,6 +166,10 @@ def group_by_site(rows: Iterable[HandleRow], *, start_ns: int, now_ns: int) -> l
     ]
 
 
+def _worst(marks: set[Span]) -> Span:
+    return min(marks, key=lambda mark: _MARKS.index(mark[0]))
+
+
 def _site_row(
     key: SiteKey, members: list[HandleRow], start_ns: int, span: int, total: int
 ) -> SiteRow:
@@ -188,5 +192,5 @@ def _site_row(
         oldest_ns=timed[0].opened_at_ns,
         newest_ns=timed[-1].opened_at_ns,
         share=len(alive) / total,
-        mark=min((row.mark for row in members), key=lambda mark: _MARKS.index(mark[0])),
+        mark=_worst({row.mark for row in members}),
     )

@@ -153,15 +153,20 @@ def _opening(
     )
 
 
-def tally(findings: Sequence[tuple[str, int]], abandoned: int, lost: int) -> Line:
+def tally(
+    findings: Sequence[tuple[str, int]], abandoned: int, lost: int, reading: int = 0
+) -> Line:
     """What else is to be known: findings by kind, abandoned handles, losses.
 
     Args:
         findings: kind and number of each error other than leaks.
         abandoned: handles that were closed by a finalizer.
         lost: events that were dropped to stay inside the recording's bound.
+        reading: events that are just being read for the first time.
     """
     line: list[Span] = []
+    if reading:
+        line += [("  ", "text"), (f"reading {plural(reading, 'event')} …", "accent")]
     for kind, number in findings:
         line += [("  ", "text"), (f"✗ {count(number)} {kind}", "bad")]
     if abandoned:

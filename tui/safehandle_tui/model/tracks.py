@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -25,7 +26,9 @@ __all__ = ["Clock", "ProcessRow", "Track"]
 _RATE_WINDOW_NS: Final = 60 * 10**9
 _RATE_LEAST_NS: Final = 5 * 10**9
 _SAMPLE_EVERY_NS: Final = 10**9
-_FIND_EVERY_NS: Final = 2 * 10**9
+_MOST_ENDED: Final = 20_000  # handles that ended, the newest ones
+# A recording with more events than this is shown before they have been read.
+_MANY_EVENTS: Final = 300_000
 _FINALIZED: Final = (Ending.DROPPED, Ending.COLLECTED)
 
 
@@ -41,6 +44,28 @@ class Clock:
         return time.monotonic_ns()
 
 
+class _Rarely:
+    """Lets something costly happen again only after ten times what it took."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._next_ns = 0
+
+    def is_due(self) -> bool:
+        """True when enough time has gone by."""
+        return self._clock.steady_ns() >= self._next_ns
+
+    @contextmanager
+    def measured(self) -> Iterator[None]:
+        """Around the costly thing."""
+        began = self._clock.steady_ns()
+        try:
+            yield
+        finally:
+            now = self._clock.steady_ns()
+            self._next_ns = now + 9 * (now - began)
+
+
 @dataclass(frozen=True, slots=True)
 class ProcessRow:
     """One process as the process list shows it."""
@@ -51,6 +76,7 @@ class ProcessRow:
     rate: float | None  # change of `live` a minute; None when not known
     left: int  # handles that nobody closed before it exited
     error: str | None  # why the recording cannot be read (any more)
+    reading: bool = False  # its events are still to be read
 
 
 class Track:
@@ -71,7 +97,9 @@ class Track:
         self._until_ns: int | None = None
         self._samples: deque[tuple[int, int]] = deque()  # (steady ns, live)
         self._judged: tuple[int, int, str] | None = None
-        self._judged_at_ns = 0
+        self._judging = _Rarely(clock)
+        self._looking_back = _Rarely(clock)
+        self._reading = False
         self._stale = True
         self._size = 0  # bytes of the file, as last seen
         self._cut = False  # the file got shorter
@@ -94,10 +122,9 @@ class Track:
         try:
             if self._stale and not self._cut:
                 self._current = self._make_current()
-                self._everything = None
                 self._stale = False
-            if ended and self._everything is None and self._ledger is not None and not self._cut:
-                self._everything = self._make_rows(self._ledger.histories())
+            if ended and not self._cut:
+                self._look_back()
         except RecordingError as error:
             self.error = str(error)
         return (self._everything or self._current) if ended else self._current
@@ -124,7 +151,13 @@ class Track:
     def row(self, depth: int) -> ProcessRow:
         """What the process list shows of it."""
         return ProcessRow(
-            str(self.path), self.info, depth, self._rate(), len(self._left), self.error
+            path=str(self.path),
+            info=self.info,
+            depth=depth,
+            rate=self._rate(),
+            left=len(self._left),
+            error=self.error,
+            reading=self._reading,
         )
 
     @property
@@ -162,10 +195,16 @@ class Track:
         first = self._ledger is None
         if self._ledger is None:
             self._ledger = Ledger(open_recording(self.path))
-        changed = self._ledger.refresh() or first
+        was_reading = self._reading
+        # What is open needs no event: it is shown before the long way through
+        # them begins.
+        self._reading = first and self._ledger.counts.events > _MANY_EVENTS
+        changed = first or was_reading
+        if not self._reading:
+            changed = self._ledger.refresh() or changed
         info = self._ledger.process
         ended = info.ended != "running"
-        if ended and self._until_ns is None:
+        if ended and self._until_ns is None and not self._reading:
             # Of a killed process nobody wrote down when: if it was seen alive
             # it is now, else at its last sign of life, found below.
             seen_alive = self.info is not None
@@ -198,12 +237,11 @@ class Track:
         if self._ledger is None or self.counts is None or self.info is None:
             return
         state = (self.counts.problems, self.counts.abandoned, self.info.ended)
-        now = self._clock.steady_ns()
-        too_soon = self._judged is not None and now - self._judged_at_ns < _FIND_EVERY_NS
-        if state == self._judged or (too_soon and self.info.ended == "running"):
+        if state == self._judged or self._reading or not self._judging.is_due():
             return
-        self._judged, self._judged_at_ns = state, now
-        self.findings = find(self._ledger)
+        self._judged = state
+        with self._judging.measured():
+            self.findings = find(self._ledger)
         self._stale = True
 
     def _sample(self, live: int, *, running: bool) -> None:
@@ -243,6 +281,19 @@ class Track:
             histories.sort(key=lambda history: history.serial)
         rows = self._make_rows(histories)
         return [row for row in rows if row.life != "ended" or row.problem]
+
+    def _look_back(self) -> None:
+        """Collects the handles that ended, if it is time to do so again.
+
+        That goes through all events: rarely, and only the newest are kept."""
+        if self._ledger is None or not self._looking_back.is_due():
+            return
+        current = {row.serial for row in self._current}
+        with self._looking_back.measured():
+            ended = (each for each in self._ledger.histories() if each.serial not in current)
+            newest = deque(ended, maxlen=_MOST_ENDED)
+            self._everything = [*self._make_rows(newest), *self._current]
+            self._everything.sort(key=lambda row: row.serial)
 
     def _make_rows(self, histories: Iterable[History]) -> list[HandleRow]:
         rows: list[HandleRow] = []
