@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 int
-shd_descriptor_close(int64_t value)
+shd_descriptor_close(int64_t value, void *Py_UNUSED(extra))
 {
     /* Never retried: on Linux the number is free again even after EINTR, and
        may be somebody else's by the second call. */
@@ -122,4 +122,18 @@ shd_native_vectorcall(PyObject *type, PyObject *const *args, size_t nargsf,
         return NULL;
     }
     return (PyObject *)handle;
+}
+
+int
+shd_descriptor_add(PyObject *module, PyType_Spec *spec, shd_interp *state,
+                   const shd_native *native)
+{
+    PyTypeObject *type = shd_type_make(module, spec, state->safe_zero);
+    if (type == NULL) {
+        return -1;
+    }
+    type->tp_vectorcall = shd_native_vectorcall;
+    int result = shd_type_mark(type, native);
+    Py_DECREF(type);
+    return result;
 }

@@ -12,45 +12,17 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* A blank handle and its slot, or NULL with an exception. */
-static shd_handle *
-prepare(PyTypeObject *type, uint32_t *slot)
-{
-    shd_interp *state = shd_interp_get();
-    if (state == NULL) {
-        PyErr_SetString(PyExc_RuntimeError, "the interpreter is ending");
-        return NULL;
-    }
-    shd_handle *handle = shd_handle_blank(type, state->file, -1);
-    if (handle == NULL) {
-        return NULL;
-    }
-    *slot = shd_table_take();
-    if (*slot == 0) {
-        Py_DECREF(handle);
-        PyErr_NoMemory();
-        return NULL;
-    }
-    return handle;
-}
-
 /* Gives `fd`, or the error in errno, to the blank handle. */
 static PyObject *
 conclude(shd_handle *handle, uint32_t slot, int fd, PyObject *name)
 {
     if (fd >= 0) {
-        shd_life_acquire(handle, fd, slot, name);
-        if (shd_events_settle(0) < 0) {
-            Py_CLEAR(handle);
-        }
-        return (PyObject *)handle;
+        return shd_handle_complete(handle, slot, fd, name);
     }
-    shd_table_give(slot);
-    Py_DECREF(handle);
     if (!PyErr_Occurred()) {
         PyErr_SetFromErrnoWithFilenameObject(PyExc_OSError, name);
     }
-    return NULL;
+    return shd_handle_abandon(handle, slot);
 }
 
 static int
@@ -93,7 +65,7 @@ file_open(PyObject *type, PyObject *args, PyObject *kwargs)
     shd_handle *handle = NULL;
     if (text != NULL
         && PySys_Audit("open", "OOi", path, Py_None, flags) == 0) {
-        handle = prepare((PyTypeObject *)type, &slot);
+        handle = shd_handle_begin((PyTypeObject *)type, -1, &slot);
     }
     if (handle != NULL) {
         int fd;
@@ -123,15 +95,13 @@ file_memfd(PyObject *type, PyObject *args, PyObject *kwargs)
     const char *utf8 = PyUnicode_AsUTF8(name);
     uint32_t slot;
     shd_handle *handle
-        = utf8 == NULL ? NULL : prepare((PyTypeObject *)type, &slot);
+        = utf8 == NULL ? NULL : shd_handle_begin((PyTypeObject *)type, -1, &slot);
     if (handle == NULL) {
         return NULL;
     }
     PyObject *detail = PyUnicode_FromFormat("memfd:%U", name);
     if (detail == NULL) {
-        shd_table_give(slot);
-        Py_DECREF(handle);
-        return NULL;
+        return shd_handle_abandon(handle, slot);
     }
     int fd = memfd_create(utf8, flags);
     PyObject *result = conclude(handle, slot, fd, detail);
@@ -144,14 +114,12 @@ file_duplicate(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     uint32_t slot;
     shd_handle *source = (shd_handle *)self;
-    shd_handle *handle = prepare(Py_TYPE(self), &slot);
+    shd_handle *handle = shd_handle_begin(Py_TYPE(self), -1, &slot);
     if (handle == NULL) {
         return NULL;
     }
     if (shd_life_add_ref(source) < 0) {
-        shd_table_give(slot);
-        Py_DECREF(handle);
-        return NULL;
+        return shd_handle_abandon(handle, slot);
     }
     int fd = fcntl((int)source->value, F_DUPFD_CLOEXEC, 0);
     int error = errno;
@@ -168,8 +136,7 @@ file_duplicate(PyObject *self, PyObject *Py_UNUSED(ignored))
         if (fd >= 0) {
             close(fd);
         }
-        shd_table_give(slot);
-        Py_DECREF(handle);
+        shd_handle_abandon(handle, slot);
     }
     PyObject *error_type, *error_value, *traceback;
     PyErr_Fetch(&error_type, &error_value, &traceback);
@@ -229,11 +196,8 @@ static PyType_Spec file_spec = {
 int
 shd_file_add(PyObject *module, shd_interp *state)
 {
-    static const shd_native native = {&shd_kind_file, SHD_RULE_FD};
-    state->file = shd_type_make(module, &file_spec, state->safe_zero);
-    if (state->file == NULL) {
-        return -1;
-    }
-    state->file->tp_vectorcall = shd_native_vectorcall;
-    return shd_type_mark(state->file, &native);
+    static const shd_kind kind
+        = {SHD_KIND_FILE, "file", "fd", shd_descriptor_close, NULL};
+    static const shd_native native = {&kind, SHD_RULE_FD};
+    return shd_descriptor_add(module, &file_spec, state, &native);
 }

@@ -1,5 +1,6 @@
 /* The SafeHandle type: Python's view of handle.h. */
 #include "events.h"
+#include "thread.h"
 
 #include <limits.h>
 #include <stddef.h>
@@ -98,13 +99,15 @@ init_once(PyObject *self, int64_t invalid, int owns, uint64_t bits)
 }
 
 shd_handle *
-shd_handle_blank(PyTypeObject *type, PyTypeObject *native, int64_t invalid)
+shd_handle_blank(PyTypeObject *type, int64_t invalid)
 {
-    if (type == native) {
+    if (PyType_HasFeature(type, Py_TPFLAGS_IMMUTABLETYPE)) {
+        /* A C type as it is, no subclass with a constructor of its own. */
         shd_handle *handle
             = (shd_handle *)shd_handle_new(type, NULL, NULL);
         if (handle != NULL) {
-            shd_handle_init(handle, invalid, 1, SHD_INVALID_1);
+            shd_handle_init(handle, invalid, 1,
+                            invalid ? SHD_INVALID_1 : SHD_INVALID_0);
         }
         return handle;
     }
@@ -113,7 +116,7 @@ shd_handle_blank(PyTypeObject *type, PyTypeObject *native, int64_t invalid)
         return NULL;
     }
     shd_handle *handle = (shd_handle *)object;
-    if (!PyObject_TypeCheck(object, native)
+    if (!PyObject_TypeCheck(object, type)
         || atomic_load(&handle->state) != SHD_ONE_REF
         || shd_has(handle, SHD_VALUED) || !shd_has(handle, SHD_OWNS)) {
         PyErr_Format(PyExc_TypeError,
@@ -123,6 +126,41 @@ shd_handle_blank(PyTypeObject *type, PyTypeObject *native, int64_t invalid)
         return NULL;
     }
     return handle;
+}
+
+shd_handle *
+shd_handle_begin(PyTypeObject *type, int64_t invalid, uint32_t *slot)
+{
+    shd_handle *handle = shd_handle_blank(type, invalid);
+    if (handle == NULL) {
+        return NULL;
+    }
+    *slot = shd_table_take();
+    if (*slot == 0) {
+        Py_DECREF(handle);
+        PyErr_NoMemory();
+        return NULL;
+    }
+    return handle;
+}
+
+PyObject *
+shd_handle_complete(shd_handle *handle, uint32_t slot, int64_t value,
+                    PyObject *detail)
+{
+    shd_life_acquire(handle, value, slot, detail);
+    if (shd_events_settle(0) < 0) {
+        Py_CLEAR(handle);
+    }
+    return (PyObject *)handle;
+}
+
+PyObject *
+shd_handle_abandon(shd_handle *handle, uint32_t slot)
+{
+    shd_table_give(slot);
+    Py_DECREF(handle);
+    return NULL;
 }
 
 /* --- properties --------------------------------------------------------------- */
@@ -278,8 +316,14 @@ release_handle(shd_handle *self, PyObject *Py_UNUSED(ignored))
     }
     int error;
     int64_t value = self->value;
+    void *extra = NULL;
+    shd_thread *thread = shd_thread_get();
+    if (thread != NULL && thread->releasing == self) {
+        extra = thread->releasing_extra;
+        thread->releasing_extra = NULL;
+    }
     Py_BEGIN_ALLOW_THREADS
-    error = kind->release(value);
+    error = kind->release(value, extra);
     Py_END_ALLOW_THREADS
     return PyBool_FromLong(error == 0);
 }

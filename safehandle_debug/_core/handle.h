@@ -86,7 +86,12 @@ typedef struct {
     int number;        /* in the live table; 0: released by a Python hook */
     const char *name;  /* "file" */
     const char *space; /* handles of one space share numbers */
-    int (*release)(int64_t value); /* 0 or errno; no Python, no GIL needed */
+    /* 0 or errno.  Called once, without the GIL, at times after the
+       interpreter's end: no Python.  Frees `extra`, see table.h. */
+    int (*release)(int64_t value, void *extra);
+    /* Frees `extra` where nothing is released (a detached handle); may be
+       NULL. */
+    void (*forget)(void *extra);
 } shd_kind;
 
 typedef struct {
@@ -94,9 +99,26 @@ typedef struct {
     enum shd_rule rule;
 } shd_native;
 
+/* Numbers of kinds in the live table. */
+enum {
+    SHD_KIND_PYTHON,
+    SHD_KIND_FILE,
+    SHD_KIND_PIPE,
+    SHD_KIND_SOCKET,
+    SHD_KIND_MAPPED_FILE,
+    SHD_KIND_MAPPED_VIEW,
+    SHD_KIND_PROCESS,
+    SHD_KIND_WAIT,
+    SHD_KIND_POLL,
+    SHD_KIND_INOTIFY,
+    SHD_KIND_PROVIDER,
+    SHD_KIND_KEY,
+    SHD_KIND_SECRET,
+    SHD_KIND_KEYRING,
+    SHD_KINDS,
+};
+
 extern const shd_kind shd_kind_python;
-extern const shd_kind shd_kind_file;
-extern const shd_kind shd_kind_pipe;
 
 const shd_kind *shd_kind_by_number(int number);
 
@@ -121,7 +143,8 @@ const shd_type_info *shd_type_info_of(PyTypeObject *type);
 /* TYPE id in the present recording. */
 uint32_t shd_type_id(PyTypeObject *type);
 
-/* Marks a C type with its kind and rule; -1 with an exception. */
+/* Marks a C type with its kind and rule, and makes the kind known; -1 with an
+ * exception. */
 int shd_type_mark(PyTypeObject *type, const shd_native *native);
 
 /* Kind of the native base, whatever Python overrides; NULL without one. */
@@ -183,11 +206,21 @@ int shd_pipe_add(PyObject *module, shd_interp *state);
 
 PyObject *shd_hold_new(shd_interp *state, shd_handle *handle);
 
-/* A fresh handle object of `type` with its initial reference, for
- * constructors written in C; the type's own __init__ when it is a Python
- * subclass. */
-shd_handle *shd_handle_blank(PyTypeObject *type, PyTypeObject *native,
-                             int64_t invalid);
+/* A fresh handle object of `type` with its initial reference and without a
+ * value, for constructors written in C; made by the type's own constructor
+ * when it is a Python subclass. */
+shd_handle *shd_handle_blank(PyTypeObject *type, int64_t invalid);
+
+/* One-call acquisition: begin makes the object and its place in the live
+ * table, then comes the system call, then complete or abandon.  No Python code
+ * runs between the call's return and complete.  All steal `handle`; begin
+ * returns NULL with an exception, complete the object or NULL (on_error=raise),
+ * abandon NULL, keeping the exception that the caller set. */
+shd_handle *shd_handle_begin(PyTypeObject *type, int64_t invalid,
+                             uint32_t *slot);
+PyObject *shd_handle_complete(shd_handle *handle, uint32_t slot,
+                              int64_t value, PyObject *detail);
+PyObject *shd_handle_abandon(shd_handle *handle, uint32_t slot);
 
 void shd_handle_init(shd_handle *handle, int64_t value, int owns,
                      uint64_t bits);
@@ -199,14 +232,18 @@ void shd_handle_dealloc(PyObject *self);
 /* Converts an index to a value, -1 with an exception. */
 int shd_value_converter(PyObject *number, void *value);
 
-/* Shared constructor `T(value=-1, owns_handle=True)` of native types. */
+/* Shared constructor `T(value=-1, owns_handle=True)` of descriptor types. */
 PyObject *shd_native_vectorcall(PyObject *type, PyObject *const *args,
                                 size_t nargsf, PyObject *kwnames);
 int shd_native_init(PyObject *self, PyObject *args, PyObject *kwargs);
 
 /* fileno() of descriptor types. */
 PyObject *shd_descriptor_fileno(PyObject *self, PyObject *ignored);
-int shd_descriptor_close(int64_t value);
+int shd_descriptor_close(int64_t value, void *extra);
+
+/* Adds a descriptor type below SafeHandleZeroOrMinusOneIsInvalid. */
+int shd_descriptor_add(PyObject *module, PyType_Spec *spec, shd_interp *state,
+                       const shd_native *native);
 
 PyTypeObject *shd_type_make(PyObject *module, PyType_Spec *spec,
                             PyTypeObject *base);

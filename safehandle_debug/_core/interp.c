@@ -122,8 +122,6 @@ shd_interp_end(shd_interp *state)
     Py_CLEAR(state->safe);
     Py_CLEAR(state->safe_zero);
     Py_CLEAR(state->hold);
-    Py_CLEAR(state->file);
-    Py_CLEAR(state->pipe);
     PyMem_RawFree(state->queue);
     PyMem_RawFree(state);
 }

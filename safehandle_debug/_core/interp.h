@@ -30,8 +30,6 @@ typedef struct shd_interp {
     PyTypeObject *safe;
     PyTypeObject *safe_zero;
     PyTypeObject *hold;
-    PyTypeObject *file;
-    PyTypeObject *pipe;
     PyObject *errors[SHD_ERRORS];
     PyObject *provenance_reader;
 

@@ -10,15 +10,14 @@
 
 #include <string.h>
 
-const shd_kind shd_kind_python = {0, "handle", "", NULL};
-const shd_kind shd_kind_file = {1, "file", "fd", shd_descriptor_close};
-const shd_kind shd_kind_pipe = {2, "pipe", "fd", shd_descriptor_close};
+const shd_kind shd_kind_python
+    = {SHD_KIND_PYTHON, "handle", "", NULL, NULL};
+
+static const shd_kind *kinds[SHD_KINDS];
 
 const shd_kind *
 shd_kind_by_number(int number)
 {
-    static const shd_kind *const kinds[]
-        = {&shd_kind_python, &shd_kind_file, &shd_kind_pipe};
     return kinds[number];
 }
 
@@ -135,6 +134,7 @@ shd_type_id(PyTypeObject *type)
 int
 shd_type_mark(PyTypeObject *type, const shd_native *native)
 {
+    kinds[native->kind->number] = native->kind;
     PyObject *mark = PyCapsule_New((void *)native, NATIVE_MARK, NULL);
     if (mark == NULL) {
         return -1;

@@ -7,6 +7,7 @@
  * a thread that gets the same number at once is then later in the order of
  * events, as it is in truth. */
 #include "events.h"
+#include "thread.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -74,10 +75,12 @@ shd_life_adopt(shd_handle *handle, int64_t value, PyObject *detail)
 
 /* --- the end -------------------------------------------------------------- */
 
-/* Takes the handle off the live table; 1 for the one who may release. */
+/* Takes the handle off the live table; 1 for the one who may release, who
+   then owns `extra`. */
 static int
-leave(shd_handle *handle)
+leave(shd_handle *handle, void **extra)
 {
+    *extra = NULL;
     if (!shd_has(handle, SHD_VALUED)) {
         return 1;
     }
@@ -85,10 +88,28 @@ leave(shd_handle *handle)
                   || shd_table_claim(handle->slot, shd_serial(handle));
     shd_events_gone(handle);
     if (claimed && handle->slot) {
+        *extra = shd_table_take_extra(handle->slot);
         shd_table_give(handle->slot);
     }
     handle->slot = 0;
     return claimed;
+}
+
+static void
+forget_extra(shd_handle *handle, void *extra)
+{
+    const shd_kind *kind = shd_type_native_kind(Py_TYPE(handle));
+    if (extra != NULL && kind != NULL && kind->forget != NULL) {
+        kind->forget(extra);
+    }
+}
+
+static void
+leave_unreleased(shd_handle *handle)
+{
+    void *extra;
+    leave(handle, &extra);
+    forget_extra(handle, extra);
 }
 
 int
@@ -172,7 +193,7 @@ ctypes_errno(PyObject **module)
 }
 
 static int
-call_hook(shd_handle *handle, int flags)
+call_hook(shd_handle *handle, int flags, void *extra)
 {
     if (shd_is_finalizing()
         && PyInterpreterState_Get() != PyInterpreterState_Main()) {
@@ -182,7 +203,16 @@ call_hook(shd_handle *handle, int flags)
         shd_events_emit(handle, SHD_EVENT_RELEASE_FAILED, 0, 0, flags, 0,
                         "its interpreter was never destroyed: the process "
                         "ended first");
+        forget_extra(handle, extra);
         return 0;
+    }
+    shd_thread *thread = shd_thread_get();
+    void *outer[2] = {NULL, NULL};
+    if (thread != NULL) {
+        outer[0] = thread->releasing;
+        outer[1] = thread->releasing_extra;
+        thread->releasing = handle;
+        thread->releasing_extra = extra;
     }
     PyObject *type, *value, *traceback, *ctypes;
     PyErr_Fetch(&type, &value, &traceback);
@@ -191,6 +221,11 @@ call_hook(shd_handle *handle, int flags)
 
     PyObject *result
         = PyObject_CallMethod((PyObject *)handle, "release_handle", NULL);
+    if (thread != NULL) {
+        forget_extra(handle, thread->releasing_extra);
+        thread->releasing = outer[0];
+        thread->releasing_extra = outer[1];
+    }
     int answer = 1;
     if (result != NULL && result != Py_None) {
         answer = PyObject_IsTrue(result);
@@ -245,15 +280,20 @@ finish(shd_handle *handle, int perform, int ending, int flags)
         shd_events_emit(handle, SHD_EVENT_CLOSE, 0, ending, flags, value,
                         NULL);
     }
-    if (leave(handle) && perform) {
+    void *extra;
+    int claimed = leave(handle, &extra);
+    if (claimed && !perform) {
+        forget_extra(handle, extra);
+    }
+    else if (claimed) {
         if (kind->release) {
             int error;
             if (shd_is_finalizing()) {
-                error = kind->release(value); /* as in call_hook() */
+                error = kind->release(value, extra); /* as in call_hook() */
             }
             else {
                 Py_BEGIN_ALLOW_THREADS
-                error = kind->release(value);
+                error = kind->release(value, extra);
                 Py_END_ALLOW_THREADS
             }
             if (error) {
@@ -262,7 +302,7 @@ finish(shd_handle *handle, int perform, int ending, int flags)
             }
         }
         else {
-            result = call_hook(handle, flags);
+            result = call_hook(handle, flags, extra);
         }
     }
     errno = saved_errno;
@@ -447,7 +487,7 @@ shd_life_invalidate(shd_handle *handle)
     if (!(state & SHD_CLOSED) && shd_has(handle, SHD_VALUED)) {
         shd_events_emit(handle, SHD_EVENT_INVALIDATE, shd_refs(state),
                         SHD_ENDING_TRANSFERRED, 0, handle->value, NULL);
-        leave(handle);
+        leave_unreleased(handle);
     }
     return 0;
 }
@@ -455,7 +495,7 @@ shd_life_invalidate(shd_handle *handle)
 void
 shd_life_forget(shd_handle *handle)
 {
-    leave(handle);
+    leave_unreleased(handle);
     handle->base.bits &= ~(SHD_VALUED | SHD_SERIAL_MASK);
 }
 
@@ -482,7 +522,7 @@ shd_life_detach(shd_handle *handle)
     if (shd_has(handle, SHD_VALUED)) {
         shd_events_emit(handle, SHD_EVENT_CLOSE, 0, SHD_ENDING_TRANSFERRED, 0,
                         handle->value, NULL);
-        leave(handle);
+        leave_unreleased(handle);
     }
     return 0;
 }
@@ -584,7 +624,7 @@ shd_life_dealloc(shd_handle *handle)
         return;
     }
     if (!shd_has(handle, SHD_OWNS)) {
-        leave(handle);
+        leave_unreleased(handle);
     }
     else if (!kind->release) {
         shd_entry *entry = shd_table_entry(handle->slot);

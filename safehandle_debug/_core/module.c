@@ -335,11 +335,18 @@ module_exec(PyObject *module)
         PyErr_NoMemory();
         return -1;
     }
-    if (shd_critical_add(module, state) < 0 || shd_handle_add(module, state) < 0
-        || shd_critical_handle_add(module, state) < 0
-        || shd_hold_add(module, state) < 0 || shd_file_add(module, state) < 0
-        || shd_pipe_add(module, state) < 0) {
-        return -1;
+    static int (*const adders[])(PyObject *, shd_interp *) = {
+        shd_critical_add,
+        shd_handle_add,
+        shd_critical_handle_add,
+        shd_hold_add,
+        shd_file_add,
+        shd_pipe_add,
+    };
+    for (size_t i = 0; i < Py_ARRAY_LENGTH(adders); i++) {
+        if (adders[i](module, state) < 0) {
+            return -1;
+        }
     }
     return PyModule_AddIntConstant(module, "STATE_OFFSET",
                                    offsetof(shd_handle, state));

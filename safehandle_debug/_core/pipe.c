@@ -14,11 +14,6 @@ pipe_pair(PyObject *type, PyObject *args, PyObject *kwargs)
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|i:pair", names, &flags)) {
         return NULL;
     }
-    shd_interp *state = shd_interp_get();
-    if (state == NULL) {
-        PyErr_SetString(PyExc_RuntimeError, "the interpreter is ending");
-        return NULL;
-    }
     PyObject *pair = PyTuple_New(2);
     if (pair == NULL) {
         return NULL;
@@ -30,8 +25,7 @@ pipe_pair(PyObject *type, PyObject *args, PyObject *kwargs)
         if (details[i] == NULL) {
             details[i] = PyUnicode_InternFromString(words[i]);
         }
-        ends[i]
-            = shd_handle_blank((PyTypeObject *)type, state->pipe, -1);
+        ends[i] = shd_handle_blank((PyTypeObject *)type, -1);
         if (ends[i] == NULL) {
             goto error;
         }
@@ -103,11 +97,8 @@ static PyType_Spec pipe_spec = {
 int
 shd_pipe_add(PyObject *module, shd_interp *state)
 {
-    static const shd_native native = {&shd_kind_pipe, SHD_RULE_FD};
-    state->pipe = shd_type_make(module, &pipe_spec, state->safe_zero);
-    if (state->pipe == NULL) {
-        return -1;
-    }
-    state->pipe->tp_vectorcall = shd_native_vectorcall;
-    return shd_type_mark(state->pipe, &native);
+    static const shd_kind kind
+        = {SHD_KIND_PIPE, "pipe", "fd", shd_descriptor_close, NULL};
+    static const shd_native native = {&kind, SHD_RULE_FD};
+    return shd_descriptor_add(module, &pipe_spec, state, &native);
 }

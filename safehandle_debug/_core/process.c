@@ -59,7 +59,7 @@ sweep_one(uint32_t slot, uint64_t serial, enum shd_sweep what)
     if (what == SHD_SWEEP_PYTHON || !shd_table_claim(slot, serial)) {
         return 0;
     }
-    int error = kind->release(value);
+    int error = kind->release(value, shd_table_take_extra(slot));
     shd_events_swept(slot, serial, value, error);
     return 1;
 }

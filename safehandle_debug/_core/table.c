@@ -10,6 +10,7 @@
 
 /* Segment k holds 2^(8+k) entries. */
 static shd_entry *segments[SEGMENTS];
+static void **extras[SEGMENTS]; /* as `segments`; made when first needed */
 static uint32_t taken;     /* slots ever taken */
 static uint32_t free_head; /* first of the free slots, linked by `value` */
 static _Atomic uint64_t live;
@@ -74,6 +75,52 @@ shd_table_set(uint32_t slot, int64_t value, uint64_t meta)
     entry->value = value;
     atomic_store_explicit(&entry->meta, meta, memory_order_release);
     atomic_fetch_add_explicit(&live, 1, memory_order_relaxed);
+}
+
+/* Where the slot's extra is kept; NULL when its segment was never needed. */
+static void **
+extra_of(uint32_t slot)
+{
+    uint32_t offset;
+    int segment = locate(slot, &offset);
+    return extras[segment] == NULL ? NULL : &extras[segment][offset];
+}
+
+int
+shd_table_set_extra(uint32_t slot, void *extra)
+{
+    uint32_t offset;
+    int segment = locate(slot, &offset);
+    if (extras[segment] == NULL) {
+        size_t size = sizeof(void *) << (FIRST_SEGMENT_BITS + segment);
+        void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE,
+                            MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (memory == MAP_FAILED) {
+            return -1;
+        }
+        extras[segment] = memory;
+    }
+    extras[segment][offset] = extra;
+    return 0;
+}
+
+void *
+shd_table_extra(uint32_t slot)
+{
+    void **extra = slot == 0 ? NULL : extra_of(slot);
+    return extra == NULL ? NULL : *extra;
+}
+
+void *
+shd_table_take_extra(uint32_t slot)
+{
+    void **place = slot == 0 ? NULL : extra_of(slot);
+    if (place == NULL) {
+        return NULL;
+    }
+    void *extra = *place;
+    *place = NULL;
+    return extra;
 }
 
 int

@@ -64,6 +64,13 @@ void shd_table_set(uint32_t slot, int64_t value, uint64_t meta);
 /* NULL when the slot was never taken. */
 shd_entry *shd_table_entry(uint32_t slot);
 
+/* What an entry's release needs beyond the value (a path, a length): set
+ * before shd_table_set() or while the handle is open.  Whoever claims the entry
+ * takes it and owns it then.  -1 when memory is out.  Need the GIL. */
+int shd_table_set_extra(uint32_t slot, void *extra);
+void *shd_table_extra(uint32_t slot);
+void *shd_table_take_extra(uint32_t slot);
+
 /* 1 for the one caller who may release what the entry names. */
 int shd_table_claim(uint32_t slot, uint64_t serial);
 

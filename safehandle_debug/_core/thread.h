@@ -29,6 +29,9 @@ typedef struct shd_thread {
     int finalizers;     /* nested finalizers running on this thread */
     int interrupted;    /* a KeyboardInterrupt waits for their end */
 
+    void *releasing;       /* the handle whose Python hook runs now ... */
+    void *releasing_extra; /* ... and what super().release_handle() needs */
+
     uint32_t cached;    /* valid entries of `cache` */
     uint32_t cached_epoch;
     uint64_t cached_deaths;
