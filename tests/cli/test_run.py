@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import pty
+import select
 import signal
 import subprocess
 import sys
 import termios
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -31,15 +33,18 @@ while True:
     signal.pause()
 """
 
-COUNTING = """
-import select, signal
-counted = []
-signal.signal(signal.SIGINT, lambda number, frame: counted.append(number))
+TELLING = """
+import os, signal
+if {apart}:
+    os.setpgid(0, 0)  # the terminal's signals go to its foreground group only
+got = []
+signal.alarm(100)  # whatever happens to the test
+for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, lambda number, frame: got.append(signal.Signals(number).name))
 print("ready", flush=True)
-while not counted:
-    select.select([], [], [], 0.05)
-select.select([], [], [], 0.5)  # time for a second one
-print("count", len(counted), flush=True)
+while len(got) < {count}:
+    signal.sigtimedwait([], 0.05)
+print("got", *got, "end", flush=True)
 """
 
 
@@ -102,12 +107,14 @@ def test_a_signal_sent_to_us_reaches_the_command(
     assert (running.returncode, output) == (7, f"got {number.name}\n")
 
 
-def test_an_interrupt_at_the_terminal_reaches_the_command_once(
-    environment: dict[str, str], program: Callable[[str], Path]
-) -> None:
+@contextlib.contextmanager
+def on_terminal(
+    program: Path, environment: dict[str, str]
+) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """(`safehandle run` on a program that said `ready`, the terminal it runs on)."""
     ours, theirs = pty.openpty()
     with subprocess.Popen(
-        [sys.executable, "-m", "safehandle_debug", "run", sys.executable, program(COUNTING)],
+        [sys.executable, "-m", "safehandle_debug", "run", sys.executable, program],
         env=environment,
         stdin=theirs,
         stdout=theirs,
@@ -116,17 +123,49 @@ def test_an_interrupt_at_the_terminal_reaches_the_command_once(
         preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
     ) as running:
         os.close(theirs)
-        output = b""
-        while b"ready" not in output:
-            output += os.read(ours, 1024)
-        os.write(ours, b"\x03")
-        while b"count" not in output or not output.endswith(b"\n"):
-            output += os.read(ours, 1024)
-        running.wait(timeout=60)
-    os.close(ours)
+        read_until(ours, b"ready")
+        try:
+            yield running, ours
+            running.wait(timeout=60)
+        finally:
+            os.close(ours)
+            running.kill()
 
-    assert b"count 1" in output
+
+def read_until(terminal: int, word: bytes) -> bytes:
+    """What the terminal shows, up to `word`."""
+    output = b""
+    while word not in output:
+        assert select.select([terminal], [], [], 60)[0], output
+        output += os.read(terminal, 1024)
+    return output
+
+
+def test_an_interrupt_at_the_terminal_reaches_the_command(
+    environment: dict[str, str], program: Callable[[str], Path]
+) -> None:
+    script = program(TELLING.format(apart=False, count=1))
+
+    with on_terminal(script, environment) as (running, terminal):
+        os.write(terminal, b"\x03")
+        output = read_until(terminal, b"end")
+
+    assert b"got SIGINT end" in output
     assert running.returncode == 0
+
+
+def test_an_interrupt_at_the_terminal_is_not_sent_on_as_well(
+    environment: dict[str, str], program: Callable[[str], Path]
+) -> None:
+    script = program(TELLING.format(apart=True, count=1))
+
+    with on_terminal(script, environment) as (running, terminal):
+        os.write(terminal, b"\x03")
+        read_until(terminal, b"^C")
+        running.send_signal(signal.SIGTERM)
+        output = read_until(terminal, b"end")
+
+    assert b"got SIGTERM end" in output
 
 
 def test_a_broken_pipe_ends_the_command_as_it_would_without_us(command: Run) -> None:
