@@ -46,7 +46,7 @@ def _process(ledger: Ledger) -> dict[str, Any]:
         "live": process.live,
     }
     if process.ended == "signal":
-        result["held"] = [_handle(history) for history in ledger.open()]
+        result["held"] = [_handle(history) for history in ledger.open() if not history.borrowed]
     return result
 
 

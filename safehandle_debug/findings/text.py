@@ -123,7 +123,7 @@ def render_finding(finding: Finding, *, color: bool = False, width: int = 100) -
 def render_process_death(ledger: Ledger, *, color: bool = False, width: int = 100) -> str:
     """What a killed process held; "" when it ended normally or held nothing."""
     process = ledger.process
-    held = ledger.open()
+    held = [history for history in ledger.open() if not history.borrowed]
     if process.ended != "signal" or not held:
         return ""
     page = _Page(color, max(width, 40))

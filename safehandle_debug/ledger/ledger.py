@@ -135,7 +135,7 @@ class Ledger:
             level=Level(header.level).name.lower(),
             events=max(header.next_seq - 1, 0),
             dropped=header.dropped_events,
-            live=header.live,
+            live=self._live(),
             path=str(self.recording.path),
             error=self._error(),
         )
@@ -145,7 +145,7 @@ class Ledger:
         """Totals, as of the last refresh."""
         header = self.recording.header
         return Counts(
-            live=header.live,
+            live=self._live(),
             acquired=max(header.newest_serial - header.inherited_serials, 0),
             events=max(header.next_seq - 1, 0),
             dropped_events=header.dropped_events,
@@ -259,6 +259,20 @@ class Ledger:
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
+
+    def _live(self) -> int:
+        """Handles that this process has to close.
+
+        The header counts also what a fork brought and what was not sampled;
+        the slots are only complete at level full."""
+        header = self.recording.header
+        if header.level != Level.FULL or header.dropped_live:
+            return header.live
+        return sum(
+            self._is_own(raw) and not raw.flags & _BORROWED
+            for part in self.recording.live_parts()
+            for raw in part
+        )
 
     def _is_own(self, raw: RawLive) -> bool:
         """True for a slot of a handle that is this process's own to close."""

@@ -20,8 +20,9 @@ from safehandle_debug.recording import format as shd
 from safehandle_debug.recording import liveness
 from safehandle_debug.recording.clock import Clock
 from safehandle_debug.recording.data import Data
-from safehandle_debug.recording.format import BlockType, Header
+from safehandle_debug.recording.format import BlockType, Ended, Header
 from safehandle_debug.recording.mapping import Block, Mapping
+from safehandle_debug.recording.names import successor
 from safehandle_debug.recording.order import in_order
 from safehandle_debug.recording.records import Frame, RawEvent, RawLive, ThreadInfo, TypeInfo
 from safehandle_debug.recording.thinning import MOST, thin
@@ -216,10 +217,15 @@ class Recording:
         return self._clock.to_ns(ticks)
 
     def is_alive(self) -> bool:
-        """True while the very process that writes it exists."""
+        """True while the very process that writes it exists.
+
+        A process that called exec() exists, but the program that wrote is
+        gone; it is seen as soon as the next one records."""
         header = self.header
         boot = header.boot_id.rstrip(b"\0").decode("ascii", "replace")
-        return liveness.is_alive(header.pid, header.start_ticks, boot)
+        if not liveness.is_alive(header.pid, header.start_ticks, boot):
+            return False
+        return header.ended != Ended.RUNNING or not successor(self.path).exists()
 
     def close(self) -> None:
         """Unmaps the file.  Closing again does nothing."""

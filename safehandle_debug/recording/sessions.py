@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from safehandle_debug.errors import RecordingError
+from safehandle_debug.recording.names import Name, parse
 
 HOW_TO_RECORD = "Run: SAFEHANDLE_DEBUG=full python app.py"
 
-_SESSION_NAME = re.compile(r"\d{8}T\d{6}\.\d{6}-\d+")
-_RECORDING_NAME = re.compile(r"(?P<pid>\d+)-(?P<start_ticks>\d+)(?:-(?P<again>\d+))?\.shd")
+_SESSION_NAME = re.compile(r"\d{8}T\d{6}\.\d{6}-\d+", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,31 +94,23 @@ def _newest() -> list[Path]:
 def _of_pid(pid: int) -> list[Path]:
     """The newest process of that number; its parts, oldest first."""
     for session in sessions():
-        found = [(key, path) for key, path in _recordings(session.path) if _pid_of(path) == pid]
+        found = [(name, path) for name, path in _recordings(session.path) if name.pid == pid]
         if found:
-            newest = max(key[0] for key, _ in found)
-            return [path for key, path in sorted(found) if key[0] == newest]
+            newest = max(name.start_ticks for name, _ in found)
+            return [path for name, path in sorted(found) if name.start_ticks == newest]
     raise RecordingError(f"there is no recording of process {pid}. {HOW_TO_RECORD}")
 
 
-def _recordings(folder: Path) -> list[tuple[tuple[int, int, int], Path]]:
-    """((start ticks, pid, which of its), path) of a session's recordings."""
+def _recordings(folder: Path) -> list[tuple[Name, Path]]:
+    """A session's recordings, in any order."""
     try:
         names = os.listdir(folder)
     except OSError:
         return []
-    found = []
-    for name in names:
-        match = _RECORDING_NAME.fullmatch(name)
-        path = folder / name
-        if match and _is_own(path, stat.S_ISREG):
-            again = int(match["again"] or 1)
-            found.append(((int(match["start_ticks"]), int(match["pid"]), again), path))
-    return found
-
-
-def _pid_of(path: Path) -> int:
-    return int(path.name.partition("-")[0])
+    found = ((parse(name), folder / name) for name in names)
+    return [
+        (name, path) for name, path in found if name is not None and _is_own(path, stat.S_ISREG)
+    ]
 
 
 def _is_own_folder(path: Path) -> bool:

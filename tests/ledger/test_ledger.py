@@ -329,3 +329,13 @@ def test_own_running_process(read: Read) -> None:
     (suspicion,) = ledger.suspicions(now=True)
     assert suspicion.example.serial == handle
     assert suspicion.example.is_open
+
+
+def test_live_handles_are_those_to_close(read: Read) -> None:
+    """Neither borrowed nor inherited ones count, whatever the header says."""
+    book = RecordingBuilder(inherited_serials=3)
+    book.acquire()
+    book.acquire(flags=Flag.BORROWED)
+    book.fields["live"] = 5
+    ledger = read(book)
+    assert ledger.process.live == ledger.counts.live == 1

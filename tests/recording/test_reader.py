@@ -257,6 +257,22 @@ def test_alive(read: Read) -> None:
     assert not read(RecordingBuilder()).is_alive()
 
 
+def test_exec_ends_a_recording(read: Read) -> None:
+    """The process goes on, but another program records for it."""
+    recording = read(RecordingBuilder(alive=True))
+    name = f"{recording.header.pid}-{recording.header.start_ticks}-2.shd"
+    recording.path.with_name(name).touch()
+    assert not recording.is_alive()
+
+
+def test_stopping_does_not_end_the_process(read: Read) -> None:
+    """Recording was stopped and begun again: the process lives."""
+    recording = read(RecordingBuilder(alive=True).end(0, Ended.STOPPED))
+    name = f"{recording.header.pid}-{recording.header.start_ticks}-2.shd"
+    recording.path.with_name(name).touch()
+    assert recording.is_alive()
+
+
 def test_zombie_is_not_alive(read: Read) -> None:
     """A process that ended and was not waited for yet has ended."""
     pid = os.posix_spawn(sys.executable, [sys.executable, "-c", ""], {})
