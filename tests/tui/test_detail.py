@@ -72,7 +72,7 @@ def test_an_add_ref_without_release_is_named() -> None:
     ]
     assert outstanding(events) == {3}
     lines = texts(handle_lines(detail_of(history(*events, refs=2)), START, 120, 8))
-    marked = [line for line in lines.splitlines() if "not released" in line]
+    marked = [line for line in lines.splitlines() if "unreleased" in line]
     assert len(marked) == 1
     assert "add-ref" in marked[0]
 

@@ -99,7 +99,7 @@ def test_enter_and_escape(leaky: Leaky) -> None:
     async def scenario(app: WatchApp, pilot: Pilot[int]) -> None:
         shown = await press(app, pilot, "j", "k", "enter")
         assert "40 handles of app/db.py:6" in shown
-        assert "← not released" in shown
+        assert "← unreleased" in shown
         await press(app, pilot, "enter")
         shown = await until_shown(pilot, "▸     6          handle = SafeFileHandle.open")
         assert isinstance(app.screen, DetailScreen)

@@ -101,11 +101,12 @@ class Terminal:
         self.seen = b""
         self.pid, self.master = pty.fork()
         if self.pid == 0:
+            self.master = 0
+            self.resize(120, 36)
             if ignore_hangup:
                 signal.signal(signal.SIGHUP, signal.SIG_IGN)
             command = [sys.executable, "-m", "safehandle_tui", *targets]
             os.execve(sys.executable, command, environment(sessions))
-        self.resize(120, 36)
 
     def resize(self, width: int, height: int) -> None:
         """Gives the terminal another size."""
@@ -206,7 +207,7 @@ def test_by_pid_and_the_first_screen_of_a_page(program: Program, sessions_root: 
     with terminal(str(program.process.pid), sessions=sessions_root) as screen:
         screen.wait_for("service.py:6 connect")
         screen.type("\r")
-        screen.wait_for("30 handles")
+        screen.wait_for("30 handles of service.py:6")
         screen.type("\r")
         screen.wait_for("return SafeFileHandle.open(path, os.O_RDONLY)")
         screen.resize(40, 10)

@@ -223,7 +223,7 @@ def _event_line(event: Event, detail: HandleDetail, open_refs: set[int], *, wide
     if frame is not None:
         spans += _where(frame, detail.cwd)
     if unreleased:
-        spans.append((" ← not released", "warn"))
+        spans.append((" ← unreleased", "warn"))
     if event.thread != history.thread or wide:
         spans.append((f"  {clean(event.thread)}", "muted"))
     if event.task is not None and (event.task != history.task or wide):
