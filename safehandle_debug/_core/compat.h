@@ -117,10 +117,23 @@ shd_type_lookup(PyTypeObject *type, PyObject *name)
 static inline unsigned int
 shd_type_version(PyTypeObject *type)
 {
+#if PY_VERSION_HEX < 0x030D0000
     if (!PyType_HasFeature(type, Py_TPFLAGS_VALID_VERSION_TAG)) {
         return 0;
     }
+#endif
     return type->tp_version_tag;
+}
+
+/* Gives the type a version if it has none. */
+static inline void
+shd_type_assign_version(PyTypeObject *type)
+{
+#if PY_VERSION_HEX < 0x030C0000
+    (void)type; /* every lookup does */
+#else
+    (void)PyUnstable_Type_AssignVersionTag(type);
+#endif
 }
 
 #endif

@@ -137,6 +137,9 @@ typedef struct {
     uint8_t fd_space;
 } shd_type_info;
 
+/* Prepares the lookups below, once; -1 with an exception. */
+int shd_type_start(void);
+
 /* What the object's type overrides.  Never fails; valid until the next call.*/
 const shd_type_info *shd_type_info_of(PyTypeObject *type);
 

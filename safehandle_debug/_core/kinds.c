@@ -26,21 +26,53 @@ shd_kind_by_number(int number)
 
 static shd_type_info cache[CACHE_SIZE];
 
-static PyObject *
-lookup(PyTypeObject *type, const char *name)
+/* What subclasses may define, interned once: a lookup must not need memory. */
+enum {
+    NAME_RELEASE_HANDLE,
+    NAME_IS_INVALID,
+    NAME_DISPOSE,
+    NAME_FINALIZE,
+    NAME_RELEASE_INHERITED,
+    NAME_HANDLE_KIND,
+    NAME_HANDLE_SPACE,
+    NAME_NATIVE_MARK,
+    NAMES,
+};
+
+static PyObject *names[NAMES];
+
+int
+shd_type_start(void)
 {
-    PyObject *key = PyUnicode_InternFromString(name);
-    if (key == NULL) {
-        PyErr_Clear();
-        return NULL;
+    static const char *const texts[NAMES] = {
+        [NAME_RELEASE_HANDLE] = "release_handle",
+        [NAME_IS_INVALID] = "is_invalid",
+        [NAME_DISPOSE] = "dispose",
+        [NAME_FINALIZE] = "finalize",
+        [NAME_RELEASE_INHERITED] = "release_inherited",
+        [NAME_HANDLE_KIND] = "handle_kind",
+        [NAME_HANDLE_SPACE] = "handle_space",
+        [NAME_NATIVE_MARK] = NATIVE_MARK,
+    };
+    for (int i = 0; i < NAMES; i++) {
+        if (names[i] == NULL) {
+            names[i] = PyUnicode_InternFromString(texts[i]);
+        }
+        if (names[i] == NULL) {
+            return -1;
+        }
     }
-    PyObject *found = shd_type_lookup(type, key);
-    Py_DECREF(key);
-    return found;
+    return 0;
+}
+
+static PyObject *
+lookup(PyTypeObject *type, int name)
+{
+    return shd_type_lookup(type, names[name]);
 }
 
 static int
-is_overridden(PyTypeObject *type, const char *name)
+is_overridden(PyTypeObject *type, int name)
 {
     /* Methods and properties of C types are method or getset descriptors;
        whatever else stands there was put there by Python code. */
@@ -50,7 +82,7 @@ is_overridden(PyTypeObject *type, const char *name)
 }
 
 static const char *
-type_text(PyTypeObject *type, const char *name)
+type_text(PyTypeObject *type, int name)
 {
     PyObject *found = lookup(type, name);
     if (found == NULL || !PyUnicode_Check(found)) {
@@ -66,7 +98,7 @@ type_text(PyTypeObject *type, const char *name)
 static const shd_native *
 native_of(PyTypeObject *type)
 {
-    PyObject *mark = lookup(type, NATIVE_MARK);
+    PyObject *mark = lookup(type, NAME_NATIVE_MARK);
     if (mark == NULL || !PyCapsule_IsValid(mark, NATIVE_MARK)) {
         return NULL;
     }
@@ -81,18 +113,18 @@ describe(shd_type_info *info, PyTypeObject *type)
     const shd_native *native = native_of(type);
     memset(info, 0, sizeof(*info));
     info->type = type;
-    info->python_release = is_overridden(type, "release_handle");
-    info->python_invalid = is_overridden(type, "is_invalid");
-    info->python_dispose = is_overridden(type, "dispose");
-    info->python_finalize = is_overridden(type, "finalize");
+    info->python_release = is_overridden(type, NAME_RELEASE_HANDLE);
+    info->python_invalid = is_overridden(type, NAME_IS_INVALID);
+    info->python_dispose = is_overridden(type, NAME_DISPOSE);
+    info->python_finalize = is_overridden(type, NAME_FINALIZE);
     info->rule = native == NULL || info->python_invalid ? SHD_RULE_PYTHON
                                                         : native->rule;
     info->kind = native == NULL || info->python_release ? &shd_kind_python
                                                         : native->kind;
-    info->release_inherited = lookup(type, "release_inherited") == Py_True;
-    const char *space = type_text(type, "handle_space");
+    info->release_inherited = lookup(type, NAME_RELEASE_INHERITED) == Py_True;
+    const char *space = type_text(type, NAME_HANDLE_SPACE);
     info->fd_space = space != NULL && strcmp(space, "fd") == 0;
-    /* Read last: lookups assign a version to types that had none. */
+    shd_type_assign_version(type);
     info->version = shd_type_version(type);
     PyErr_Restore(error_type, error, traceback);
 }
@@ -123,8 +155,8 @@ shd_type_id(PyTypeObject *type)
     }
     const char *name = strrchr(type->tp_name, '.');
     name = name == NULL ? type->tp_name : name + 1;
-    const char *kind = type_text(type, "handle_kind");
-    const char *space = type_text(type, "handle_space");
+    const char *kind = type_text(type, NAME_HANDLE_KIND);
+    const char *space = type_text(type, NAME_HANDLE_SPACE);
     info->id = shd_depot_type(name, kind == NULL ? "handle" : kind,
                               space == NULL || !space[0] ? name : space);
     info->epoch = shd_rec.epoch;

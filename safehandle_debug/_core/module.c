@@ -322,7 +322,7 @@ module_exec(PyObject *module)
         clock_started = 1;
     }
     shd_interp *state = shd_interp_make();
-    if (state == NULL || shd_process_start() < 0) {
+    if (state == NULL || shd_type_start() < 0 || shd_process_start() < 0) {
         return -1;
     }
     if (state->handle == NULL) {
