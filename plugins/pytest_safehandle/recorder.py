@@ -71,10 +71,14 @@ class Recorder:
         _native.stop_recording()
         leave_session(self._session, self._previous)
 
-    @property
-    def path(self) -> str | None:
-        """The file that is recorded into; None when recording has stopped."""
-        return _native.recording_path()
+    def fault(self) -> str | None:
+        """Why not all handles could be judged, in one sentence; None: all could."""
+        error = _native.recording_error()
+        if error is not None:
+            return f"the recording is not complete: {error}"
+        if _native.recording_path() is None:
+            return "the recording was stopped by a test: later tests were not judged"
+        return None
 
 
 def prepare_path(template: str) -> str:

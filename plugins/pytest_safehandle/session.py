@@ -365,6 +365,10 @@ class HandlesSession:
         counted = self.settings.abandoned != "ignore" or (
             self._config.get_verbosity("handles") > 0 and _native.newest_serial() != self._first
         )
-        if self._judge is None and not counted and not _native.open_since(self._first):
-            return {}
-        return self.judge.finish(self._first)
+        told: dict[str, Any] = {}
+        if self._judge is not None or counted or _native.open_since(self._first):
+            told = self.judge.finish(self._first)
+        lost = self.recorder.fault()
+        if lost is not None:
+            told["notes"] = [*told.get("notes", ()), lost]
+        return told

@@ -343,3 +343,26 @@ def test_environment_variable_that_already_records(suite, monkeypatch):
     (session,) = suite.sessions.iterdir()
     assert len(list(session.glob("*.shd"))) == 1
     suite.run("--handles-level=sampled").assert_outcomes(passed=1)
+
+
+def test_recording_that_a_test_stops(suite):
+    """Later tests are not judged, which the summary says."""
+    result = suite.check(
+        HEAD
+        + """
+    from safehandle_debug import _native
+
+    def test_leaks():
+        opened()
+
+    def test_stops():
+        _native.stop_recording()
+
+    def test_leaks_too():
+        opened()
+    """
+    )
+    result.assert_outcomes(passed=3, errors=1)
+    result.stdout.fnmatch_lines(
+        ["*= handles =*", "the recording was stopped by a test: later tests were not judged"]
+    )
