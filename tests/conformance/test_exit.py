@@ -16,13 +16,10 @@ def test_a_subinterpreter_releases_what_it_holds(run: Callable[..., Run]) -> Non
     result = run(
         """
         import os
-        try:
-            import _interpreters as interpreters
-        except ImportError:
-            import _xxsubinterpreters as interpreters
+        from sharing import create, destroy, run_in
 
-        inner = interpreters.create()
-        interpreters.run_string(inner, '''if True:
+        inner = create()
+        run_in(inner, '''if True:
             import os
             from holding import SafeFileHandle, both
 
@@ -41,7 +38,7 @@ def test_a_subinterpreter_releases_what_it_holds(run: Callable[..., Run]) -> Non
         ''')
         path = "/proc/self/fd/" + open("number").read()
         os.write(1, b"open\\n" if os.path.exists(path) else b"closed\\n")
-        interpreters.destroy(inner)
+        destroy(inner)
         os.write(1, b"open\\n" if os.path.exists(path) else b"closed\\n")
         """
     ).ok()

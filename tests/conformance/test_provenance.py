@@ -111,12 +111,12 @@ def test_open_handles_are_known_without_collecting(released: list[int]) -> None:
 def test_a_stack_that_cannot_be_kept(tmp_path: Path, released: list[int]) -> None:
     """Case 222: with the recording full, handles work and the loss is counted."""
     with recorded(tmp_path, size=1 << 20) as told:
-        for number in range(3000):
+        for number in range(9000):
             source = f"def made_{number}(make):\n    handle = make()\n    handle.dispose()\n"
             namespace: dict[str, Callable[[Callable[[], Probe]], None]] = {}
             exec(compile(source, f"<made {number}>", "exec"), namespace)
             namespace[f"made_{number}"](lambda: Probe(released))
-    assert released == [5] * 3000
+    assert released == [5] * 9000
     assert told[0].process.dropped > 0
 
 

@@ -337,15 +337,12 @@ def test_a_killed_worker_is_told(run: Callable[..., Run]) -> None:
 
 INTERPRETERS = """
 import os
-try:
-    import _interpreters as interpreters
-except ImportError:
-    import _xxsubinterpreters as interpreters
 from holding import both
+from sharing import create, destroy, run_in
 
 kept = both(5)
-inner = interpreters.create()
-interpreters.run_string(inner, '''if True:
+inner = create()
+run_in(inner, '''if True:
     import builtins, gc
     from holding import both
     kept = both(6)
@@ -364,7 +361,7 @@ def test_a_destroyed_subinterpreter_releases(run: Callable[..., Run]) -> None:
     result = run(
         INTERPRETERS
         + """
-interpreters.destroy(inner)
+destroy(inner)
 log = open(os.environ["PROGRAM_RELEASED"]).read().split()[1::2]
 print(*sorted(log))
 assert not kept[0].is_closed
@@ -402,13 +399,10 @@ def test_a_forgotten_subinterpreter_with_native_handles(run: Callable[..., Run])
     result = run(
         """
         import sys
-        try:
-            import _interpreters as interpreters
-        except ImportError:
-            import _xxsubinterpreters as interpreters
+        from sharing import create, destroy, run_in
 
-        inner = interpreters.create()
-        interpreters.run_string(inner, '''if True:
+        inner = create()
+        run_in(inner, '''if True:
             import builtins, os
             from safehandle_debug import SafeFileHandle
             kept = SafeFileHandle.open("/dev/null", os.O_RDONLY)
@@ -432,22 +426,19 @@ def test_many_subinterpreters(run: Callable[..., Run]) -> None:
     result = run(
         """
         import os
-        try:
-            import _interpreters as interpreters
-        except ImportError:
-            import _xxsubinterpreters as interpreters
+        from sharing import create, destroy, run_in
         from safehandle_debug import _native
 
         before = len(os.listdir("/proc/self/fd"))
         for number in range(12):
-            inner = interpreters.create()
-            interpreters.run_string(inner, '''if True:
+            inner = create()
+            run_in(inner, '''if True:
                 from holding import both
                 kept = both(6)
                 for handle in both(7):
                     handle.close()
             ''')
-            interpreters.destroy(inner)
+            destroy(inner)
         assert len(os.listdir("/proc/self/fd")) == before
         print(_native.live_count())
         """,

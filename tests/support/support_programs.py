@@ -56,6 +56,31 @@ def both(value):
     return [SafeFileHandle.open("/dev/null", os.O_RDONLY), Hooked(value)]
 """
 
+# The module `sharing`: subinterpreters that share the GIL and load any module, by
+# the names that each version of CPython has for it.
+SHARING = """
+try:
+    import _interpreters
+
+    def create():
+        return _interpreters.create("legacy")
+
+    def run_in(inner, source):
+        error = _interpreters.run_string(inner, source)
+        if error is not None:
+            raise RuntimeError(error.formatted)
+
+    destroy = _interpreters.destroy
+except ImportError:
+    import _xxsubinterpreters
+
+    def create():
+        return _xxsubinterpreters.create(isolated=False)
+
+    run_in = _xxsubinterpreters.run_string
+    destroy = _xxsubinterpreters.destroy
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Told:
@@ -155,6 +180,7 @@ def run_program(
     script = folder / "program.py"
     script.write_text(textwrap.dedent(source))
     (folder / "holding.py").write_text(HOLDING)
+    (folder / "sharing.py").write_text(SHARING)
     sessions = folder / "sessions"
     sessions.mkdir(mode=0o700, exist_ok=True)
     environment = {k: v for k, v in os.environ.items() if not k.startswith("SAFEHANDLE_")}
