@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import atexit
 import os
-from typing import TYPE_CHECKING
 
 from safehandle_debug import _native, children
 from safehandle_debug._native import (
@@ -41,6 +40,7 @@ from safehandle_debug.errors import (
     SafeHandleError,
 )
 
+TYPE_CHECKING = False  # `typing` would cost every start milliseconds
 if TYPE_CHECKING:
     from safehandle_debug.ledger import History
 

@@ -45,14 +45,6 @@ shd_frame_caller(shd_frame *frame)
     return frame->previous;
 }
 
-/* True for a frame that runs Python code: not one that is still being set up,
- * nor the interpreter's own entry frames. */
-static inline int
-shd_frame_is_complete(shd_frame *frame)
-{
-    return !_PyFrame_IsIncomplete(frame);
-}
-
 static inline PyCodeObject *
 shd_frame_code(shd_frame *frame)
 {
@@ -63,11 +55,20 @@ shd_frame_code(shd_frame *frame)
 #endif
 }
 
-/* Byte offset of the running instruction, as `frame.f_lasti`. */
+/* Byte offset of the running instruction, as `frame.f_lasti`; below 0 for a
+ * frame that has not begun, or that is the interpreter's own.  A frame in its
+ * first instructions (cells being made) is one that `traceback` leaves out; it
+ * is in the walk, since telling it apart would read every code object. */
 static inline int
 shd_frame_lasti(shd_frame *frame)
 {
-    return (int)(_PyInterpreterFrame_LASTI(frame) * sizeof(_Py_CODEUNIT));
+#if PY_VERSION_HEX >= 0x030C0000
+    if (frame->owner == FRAME_OWNED_BY_CSTACK) {
+        return -1;
+    }
+#endif
+    return (int)(_PyInterpreterFrame_LASTI(frame)
+                 * (int)sizeof(_Py_CODEUNIT));
 }
 
 #endif /* SHD_HAVE_FRAMES */

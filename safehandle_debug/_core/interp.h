@@ -21,6 +21,7 @@ typedef struct shd_interp {
     struct shd_interp *next;
     PyInterpreterState *interp;
     int64_t id;
+    int watched;       /* its end is registered */
     PyObject *modules; /* sys.modules: PyImport_GetModuleDict() aborts at the
                           very end */
     Py_ssize_t code_index; /* place on code objects, -1: none */

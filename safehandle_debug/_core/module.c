@@ -325,7 +325,7 @@ module_exec(PyObject *module)
     if (state == NULL || shd_type_start() < 0 || shd_process_start() < 0) {
         return -1;
     }
-    if (state->handle == NULL) {
+    if (!state->watched) {
         state->code_index = shd_depot_request_index();
         if (shd_process_watch_interp(state) < 0) {
             return -1;

@@ -125,6 +125,7 @@ shd_process_watch_interp(shd_interp *state)
         return -1;
     }
     int result = PyDict_SetItemString(dict, CAPSULE, capsule);
+    state->watched = result == 0;
     Py_DECREF(capsule);
     return result;
 }

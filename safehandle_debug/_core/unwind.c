@@ -19,11 +19,10 @@ walk_frames(shd_walked *walk)
     shd_frame *frame = shd_frame_newest(PyThreadState_Get());
     for (; frame != NULL && count < SHD_WALK_FRAMES;
          frame = shd_frame_caller(frame)) {
-        if (shd_frame_is_complete(frame)) {
-            walk[count].code = shd_frame_code(frame);
-            walk[count].lasti = (uint32_t)shd_frame_lasti(frame);
-            count++;
-        }
+        int lasti = shd_frame_lasti(frame);
+        walk[count].code = shd_frame_code(frame);
+        walk[count].lasti = (uint32_t)lasti;
+        count += lasti >= 0;
     }
     return count;
 }
