@@ -236,7 +236,8 @@ def _grouped(found: Iterable[tuple[Finding, Sequence[int]]], cwd: str) -> list[F
         else:
             first, known_serials = known
             groups[key] = (replace(first, count=first.count + finding.count), known_serials)
-            known_serials += (each for each in serials if each not in known_serials)
+            if len(known_serials) < _MOST_SERIALS:
+                known_serials += (each for each in serials if each not in known_serials)
     ordinals: dict[_Identity, int] = {}
     result = []
     for identity, numbers in sorted(groups, key=lambda key: key[1]):

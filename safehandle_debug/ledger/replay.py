@@ -35,7 +35,8 @@ _PROBLEMS: Final = frozenset(
 )
 _BY_FINALIZER: Final = (Ending.DROPPED, Ending.COLLECTED)
 _SUSPECT_ENDINGS: Final = (Ending.DROPPED, Ending.COLLECTED, Ending.SWEPT)
-_NOT_OURS: Final = int(Flag.BORROWED | Flag.INHERITED)
+_BORROWED: Final = int(Flag.BORROWED)
+_INHERITED: Final = int(Flag.INHERITED)
 _FINALIZER: Final = int(Flag.FINALIZER)
 _FINALIZING: Final = int(Flag.FINALIZING)
 _IMPORTING: Final = int(Flag.IMPORTING)
@@ -122,10 +123,11 @@ class Replay:
                 self._close(row, acquired)
             elif serial > self._inherited:
                 self._orphan(row)
-        elif serial <= self._inherited or flags & _NOT_OURS:
+        elif serial <= self._inherited or flags & _INHERITED:
             return
         elif kind == EventKind.DISPOSE:
-            self.disposed[serial] = bool(flags & _FINALIZER)
+            if not flags & _BORROWED:
+                self.disposed[serial] = bool(flags & _FINALIZER)
         elif kind in _PROBLEMS and len(self.problems) < MOST_PROBLEMS:
             self.problems[serial] = None
 
@@ -155,7 +157,7 @@ class Replay:
         if ending not in _SUSPECT_ENDINGS:
             return
         type, stack, acquire_flags = acquired
-        if (flags | acquire_flags) & _NOT_OURS:
+        if (flags | acquire_flags) & (_BORROWED | _INHERITED):
             return
         finalizing = bool(flags & _FINALIZING)
         if acquire_flags & _IMPORTING and (finalizing or ending == Ending.SWEPT):

@@ -124,6 +124,14 @@ def test_double_release_that_closed_it(book: RecordingBuilder, read: Read) -> No
     assert "without an add-ref" in finding.message or "no reference" in finding.message
 
 
+def test_double_release_of_a_borrowed_handle(book: RecordingBuilder, read: Read) -> None:
+    """Somebody else closes it, but its references are counted all the same."""
+    handle = opened_here(book, flags=Flag.BORROWED)
+    book.close(handle)
+    book.problem(EventKind.DOUBLE_RELEASE, handle, stack=acts_here(book), flags=Flag.BORROWED)
+    assert only(find(read(book.end()))).kind == "double-release"
+
+
 def test_release_failed(book: RecordingBuilder, read: Read) -> None:
     """The reason is part of the message."""
     handle = opened_here(book)
