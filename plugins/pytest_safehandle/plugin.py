@@ -8,6 +8,7 @@ installed in environments whose test runs never ask for it.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pytest
@@ -92,17 +93,24 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     # Before conftest files: the handles that they open have a history too.
     if _is_on(early_config, early_config.known_args_namespace):
-        from pytest_safehandle import session
-
-        session.start_early(early_config)
+        _session().start_early(early_config)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", MARKER)
     if _is_on(config, config.option):
-        from pytest_safehandle import session
+        _session().start(config)
 
-        session.start(config)
+
+def _session() -> ModuleType:
+    try:
+        from pytest_safehandle import session
+    except ImportError as error:
+        raise pytest.UsageError(
+            f"--handles cannot be switched on: {error};"
+            " install safehandle-debug for this Python anew"
+        ) from None
+    return session
 
 
 def _is_on(config: pytest.Config, options: object) -> bool:

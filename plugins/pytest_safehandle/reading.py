@@ -91,7 +91,7 @@ class Reader:
 
         Beyond the first MOST_WHOLE only of those that are open, without events.
         """
-        ledger = self.ledger()
+        ledger = self.ledger() if serials else None
         if ledger is None:
             return []
         ordered = sorted(serials)

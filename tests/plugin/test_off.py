@@ -108,3 +108,18 @@ def test_header_says_that_it_is_on(suite):
     suite.check("def test_nothing(): pass").stdout.fnmatch_lines(
         ["handles: on, level=full, on-leak=error"]
     )
+
+
+def test_core_that_cannot_be_loaded(suite, monkeypatch):
+    """An installation for another Python: one sentence, no traceback."""
+    broken = suite.pytester.mkdir("broken") / "safehandle_debug"
+    broken.mkdir()
+    (broken / "__init__.py").write_text("raise ImportError('made for another')")
+    monkeypatch.setenv("PYTHONPATH", str(broken.parent))
+    suite.write(LEAKS)
+    result = suite.run()
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(
+        ["ERROR: --handles cannot be switched on: made for another; install *"]
+    )
+    assert "Traceback" not in result.stderr.str()
