@@ -52,6 +52,8 @@ def environment(sessions: Path, **more: str) -> dict[str, str]:
         "TERM": "xterm-256color",
         "COLORTERM": "truecolor",
         "PYTHONUNBUFFERED": "1",
+        "COLUMNS": "80",  # exported by whoever started us: not to be believed
+        "LINES": "24",
         **more,
     }
 

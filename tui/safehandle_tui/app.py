@@ -31,6 +31,10 @@ def run(targets: Sequence[str]) -> int:
     if problem is not None:
         print(f"safehandle watch: {problem}", file=sys.stderr)
         return _USAGE
+    # Textual believes these more than the terminal: where somebody exported
+    # them, it would never notice that the terminal was resized.
+    for name in ("COLUMNS", "LINES"):
+        os.environ.pop(name, None)
     from safehandle_tui.watch import WatchApp
 
     app = WatchApp(targets)

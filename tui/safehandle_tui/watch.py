@@ -113,6 +113,10 @@ class WatchApp(App[int]):
             self.pop_screen()
 
     def on_main_screen_detail_asked(self, message: MainScreen.DetailAsked) -> None:
+        if isinstance(self.screen, SmallScreen):
+            # The terminal shrank between the key and this message.
+            self._main.unpin()
+            return
         self.push_screen(
             DetailScreen(
                 message.key,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
@@ -45,16 +46,25 @@ class Lines(Widget):
 
     def show(self, lines: Sequence[Line]) -> None:
         """Shows these lines; repaints only what changed."""
-        new = tuple(lines)
-        if new != self._lines:
-            self._lines = new
+        old, self._lines = self._lines, tuple(lines)
+        if len(old) != len(self._lines):
             self.refresh()
+            return
+        top = self._top()
+        changed = [at for at, line in enumerate(self._lines) if line != old[at]]
+        if changed:
+            self.refresh(*(Region(0, top + at, self.size.width, 1) for at in changed))
+
+    def _top(self) -> int:
+        """The row of the first line."""
+        if self._place == "top":
+            return 0
+        return max(0, (self.size.height - len(self._lines)) // 2)
 
     def render_line(self, y: int) -> Strip:
         palette = palette_of(self)
-        cells, height = self.size
-        top = max(0, (height - len(self._lines)) // 2) if self._place == "middle" else 0
-        at = y - top
+        cells = self.size.width
+        at = y - self._top()
         line = clip(self._lines[at], cells) if 0 <= at < len(self._lines) else ()
         if self._place == "middle" and line:
             width = sum(len(text) for text, _ in line)

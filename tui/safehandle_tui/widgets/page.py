@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from textual.geometry import Size
+from textual.geometry import Region, Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
@@ -33,11 +33,15 @@ class Page(ScrollView, can_focus=True, inherit_bindings=False):
 
     def show(self, lines: Sequence[Line]) -> None:
         """Shows these lines and stays where it is scrolled to."""
-        new = tuple(lines)
-        if new != self._lines:
-            self._lines = new
-            self.virtual_size = Size(self.size.width, len(new))
+        old, self._lines = self._lines, tuple(lines)
+        if len(old) != len(self._lines):
+            self.virtual_size = Size(self.size.width, len(self._lines))
             self.refresh()
+            return
+        top, width = self.scroll_offset.y, self.size.width
+        changed = [at for at, line in enumerate(self._lines) if line != old[at]]
+        if changed:
+            self.refresh(*(Region(0, at - top, width, 1) for at in changed))
 
     def action_move(self, rows: int) -> None:
         """Scrolls by rows."""
