@@ -109,11 +109,14 @@ shd_critical_drain(shd_interp *state)
 
 /* --- when a collection runs ------------------------------------------------ */
 
+int shd_critical_passes;
+
 int
-shd_critical_in_pass(void)
+shd_critical_runs_pass(void)
 {
-    shd_interp *state = shd_interp_get();
-    return state != NULL && state->collecting == PyThreadState_Get();
+    PyThreadState *tstate = PyThreadState_Get();
+    shd_interp *state = shd_interp_of(tstate);
+    return state != NULL && state->collecting == tstate;
 }
 
 static PyObject *
@@ -123,9 +126,11 @@ collection_callback(PyObject *Py_UNUSED(self), PyObject *const *args,
     shd_interp *state = shd_interp_get();
     if (state != NULL && nargs >= 1 && PyUnicode_Check(args[0])) {
         if (PyUnicode_CompareWithASCIIString(args[0], "start") == 0) {
+            shd_critical_passes += state->collecting == NULL;
             state->collecting = PyThreadState_Get();
         }
         else if (PyUnicode_CompareWithASCIIString(args[0], "stop") == 0) {
+            shd_critical_passes -= state->collecting != NULL;
             state->collecting = NULL;
             shd_critical_drain(state);
         }

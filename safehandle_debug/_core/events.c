@@ -103,11 +103,12 @@ find_place(place *here)
         shd_rec.header->dropped_events++;
         return 0;
     }
-    shd_interp *state = shd_interp_get();
+    PyThreadState *tstate = PyThreadState_Get();
+    shd_interp *state = shd_interp_of(tstate);
     here->thread_id = shd_thread_id(here->thread);
-    here->task = shd_thread_task();
+    here->task = state == NULL ? 0 : shd_thread_task(state);
     here->test = current_test();
-    here->stack = shd_unwind_capture(here->thread,
+    here->stack = shd_unwind_capture(here->thread, tstate,
                                      state == NULL ? -1 : state->code_index);
     return 1;
 }

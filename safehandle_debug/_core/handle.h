@@ -262,8 +262,16 @@ int shd_critical_prepare(PyTypeObject *type);
  * through: sooner, it would cut the next one short. */
 void shd_critical_interrupted(void);
 
+/* Number of interpreters in which a collection runs. */
+extern int shd_critical_passes;
+int shd_critical_runs_pass(void);
+
 /* 1 while this thread runs a collection. */
-int shd_critical_in_pass(void);
+static inline int
+shd_critical_in_pass(void)
+{
+    return shd_critical_passes && shd_critical_runs_pass();
+}
 
 /* Prepares for the collections at interpreter end; -1 with an exception. */
 int shd_critical_guard_exit(shd_interp *state);

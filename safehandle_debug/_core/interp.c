@@ -1,19 +1,15 @@
-/* A list of interpreters with a one-entry cache: there is nearly always one. */
+/* The list of interpreters. */
 #include "interp.h"
 
 static shd_interp *first;
-static shd_interp *latest;
+shd_interp *shd_interp_latest;
 
 shd_interp *
-shd_interp_get(void)
+shd_interp_find(PyInterpreterState *interp)
 {
-    PyInterpreterState *interp = PyInterpreterState_Get();
-    if (latest != NULL && latest->interp == interp) {
-        return latest;
-    }
     for (shd_interp *state = first; state != NULL; state = state->next) {
         if (state->interp == interp) {
-            latest = state;
+            shd_interp_latest = state;
             return state;
         }
     }
@@ -108,8 +104,8 @@ shd_interp_end(shd_interp *state)
         at = &(*at)->next;
     }
     *at = state->next;
-    if (latest == state) {
-        latest = NULL;
+    if (shd_interp_latest == state) {
+        shd_interp_latest = NULL;
     }
     Py_CLEAR(state->modules);
     Py_CLEAR(state->gc_callbacks);

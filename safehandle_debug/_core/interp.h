@@ -43,8 +43,28 @@ typedef struct shd_interp {
     Py_ssize_t queued, queue_capacity;
 } shd_interp;
 
-/* The running interpreter's, or NULL before its start or after its end. */
-shd_interp *shd_interp_get(void);
+/* The one asked for last: there is nearly always only one. */
+extern shd_interp *shd_interp_latest;
+
+shd_interp *shd_interp_find(PyInterpreterState *interp);
+
+/* The thread's interpreter, or NULL before its start or after its end. */
+static inline shd_interp *
+shd_interp_of(PyThreadState *tstate)
+{
+    shd_interp *latest = shd_interp_latest;
+    if (latest != NULL && latest->interp == tstate->interp) {
+        return latest;
+    }
+    return shd_interp_find(tstate->interp);
+}
+
+/* The running interpreter's. */
+static inline shd_interp *
+shd_interp_get(void)
+{
+    return shd_interp_of(PyThreadState_Get());
+}
 
 /* Makes it, or sets an exception and returns NULL. */
 shd_interp *shd_interp_make(void);

@@ -105,6 +105,7 @@ static void
 interp_ended(PyObject *capsule)
 {
     shd_interp *state = PyCapsule_GetPointer(capsule, CAPSULE);
+    shd_critical_passes -= state->collecting != NULL;
     state->collecting = NULL;
     state->exit_guard = 0;
     shd_critical_drain(state);

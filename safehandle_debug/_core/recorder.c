@@ -423,9 +423,9 @@ shd_recorder_begin(shd_writer *writer, uint32_t thread)
         block = writer->epoch == shd_rec.epoch ? writer->block : NULL;
         type = SHD_BLOCK_EVENTS;
     }
-    uint64_t seq = atomic_fetch_add_explicit(
-        (_Atomic uint64_t *)&shd_rec.header->next_seq, 1,
-        memory_order_relaxed);
+    uint64_t seq = shd_rec.header->next_seq; /* one writer: the GIL's holder */
+    atomic_store_explicit((_Atomic uint64_t *)&shd_rec.header->next_seq,
+                          seq + 1, memory_order_relaxed);
     if (block == NULL || block->committed >= SHD_EVENTS_A_BLOCK) {
         if (block != NULL && writer != NULL) {
             retire_block(block);

@@ -3,7 +3,6 @@
 #include "thread.h"
 
 #include "depot.h"
-#include "interp.h"
 
 #include <pthread.h>
 #include <sys/mman.h>
@@ -169,14 +168,12 @@ running_task(PyObject *module)
 }
 
 uint32_t
-shd_thread_task(void)
+shd_thread_task(shd_interp *state)
 {
     static PyObject *seen_modules;
     static Py_ssize_t seen_size;
     static int loaded;
-    shd_interp *state = shd_interp_get();
-    if (state == NULL || state->modules == NULL
-        || !PyDict_CheckExact(state->modules)) {
+    if (state->modules == NULL || !PyDict_CheckExact(state->modules)) {
         return 0;
     }
     if (state->modules != seen_modules

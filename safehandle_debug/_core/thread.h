@@ -7,6 +7,7 @@
 #define SHD_THREAD_H
 
 #include "compat.h"
+#include "interp.h"
 #include "recorder.h"
 
 #define SHD_WALK_FRAMES 4096 /* frames looked at, innermost first */
@@ -47,7 +48,7 @@ shd_thread *shd_thread_get(void);
 uint32_t shd_thread_id(shd_thread *thread);
 
 /* STRING id of the name of the asyncio task that runs now, or 0. */
-uint32_t shd_thread_task(void);
+uint32_t shd_thread_task(shd_interp *state);
 
 /* After fork, in the child: only the calling thread is left. */
 void shd_thread_forked(void);

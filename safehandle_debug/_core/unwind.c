@@ -13,10 +13,10 @@ static PyCodeObject *importer; /* importlib's frame around every module body */
 
 #if SHD_HAVE_FRAMES
 static uint32_t
-walk_frames(shd_walked *walk)
+walk_frames(PyThreadState *tstate, shd_walked *walk)
 {
     uint32_t count = 0;
-    shd_frame *frame = shd_frame_newest(PyThreadState_Get());
+    shd_frame *frame = shd_frame_newest(tstate);
     for (; frame != NULL && count < SHD_WALK_FRAMES;
          frame = shd_frame_caller(frame)) {
         int lasti = shd_frame_lasti(frame);
@@ -29,10 +29,10 @@ walk_frames(shd_walked *walk)
 #endif
 
 static uint32_t
-walk_public(shd_walked *walk)
+walk_public(PyThreadState *tstate, shd_walked *walk)
 {
     uint32_t count = 0;
-    PyFrameObject *frame = PyThreadState_GetFrame(PyThreadState_Get());
+    PyFrameObject *frame = PyThreadState_GetFrame(tstate);
     while (frame != NULL && count < SHD_WALK_FRAMES) {
         PyCodeObject *code = PyFrame_GetCode(frame);
         walk[count].code = code;
@@ -48,20 +48,21 @@ walk_public(shd_walked *walk)
 }
 
 static uint32_t
-walk_stack(shd_walked *walk)
+walk_stack(PyThreadState *tstate, shd_walked *walk)
 {
 #if SHD_HAVE_FRAMES
     if (use_frames) {
-        return walk_frames(walk);
+        return walk_frames(tstate, walk);
     }
 #endif
-    return walk_public(walk);
+    return walk_public(tstate, walk);
 }
 
 uint32_t
-shd_unwind_capture(shd_thread *thread, Py_ssize_t index)
+shd_unwind_capture(shd_thread *thread, PyThreadState *tstate,
+                   Py_ssize_t index)
 {
-    uint32_t count = walk_stack(thread->walk);
+    uint32_t count = walk_stack(tstate, thread->walk);
     uint32_t skip = 0;
     uint32_t most = shd_rec.settings.frames;
     if (count > most) {
@@ -147,12 +148,13 @@ shd_unwind_start(void)
         return -1;
     }
     use_frames = 0;
-    uint32_t expected = walk_public(thread->walk);
+    PyThreadState *tstate = PyThreadState_Get();
+    uint32_t expected = walk_public(tstate, thread->walk);
     shd_walked *other = PyMem_RawMalloc(sizeof(thread->walk));
     if (other == NULL) {
         return -1;
     }
-    uint32_t found = walk_frames(other);
+    uint32_t found = walk_frames(tstate, other);
     use_frames = found == expected;
     for (uint32_t i = 0; use_frames && i < found; i++) {
         use_frames = other[i].code == thread->walk[i].code

@@ -6,7 +6,8 @@
 
 /* Stack id of the caller, or 0.  Needs the GIL; keeps the current exception.
  * `index` is the interpreter's place on code objects. */
-uint32_t shd_unwind_capture(shd_thread *thread, Py_ssize_t index);
+uint32_t shd_unwind_capture(shd_thread *thread, PyThreadState *tstate,
+                            Py_ssize_t index);
 
 /* 1 when a module is being imported by one of the frames that the last
  * capture of this thread walked. */
