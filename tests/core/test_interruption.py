@@ -20,13 +20,17 @@ resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 sys.unraisablehook = lambda args: None
 
 
+# Long enough for the kernel that most interruptions come while it opens.
+PATH = "/dev/.." * 500 + "/dev/null"
+
+
 class Interruption(KeyboardInterrupt):
     pass
 
 
 class PyHandle:
     def __init__(self):
-        self.fd = os.open("/dev/null", os.O_RDONLY)
+        self.fd = os.open(PATH, os.O_RDONLY)
 
     def close(self):
         fd, self.fd = self.fd, -1
@@ -44,17 +48,17 @@ def pure_python():
 
 def opened():
     while True:
-        SafeFileHandle.open("/dev/null", os.O_RDONLY).close()
+        SafeFileHandle.open(PATH, os.O_RDONLY).close()
 
 
 def opened_and_dropped():
     while True:
-        SafeFileHandle.open("/dev/null", os.O_RDONLY)
+        SafeFileHandle.open(PATH, os.O_RDONLY)
 
 
 def opened_with():
     while True:
-        with SafeFileHandle.open("/dev/null", os.O_RDONLY) as handle:
+        with SafeFileHandle.open(PATH, os.O_RDONLY) as handle:
             handle.fileno()
 
 
