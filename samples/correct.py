@@ -13,9 +13,13 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import importlib
+import multiprocessing
 import os
+import pathlib
 import subprocess
 import sys
+import tempfile
 import threading
 import weakref
 from collections.abc import Generator
@@ -201,6 +205,23 @@ def kept_to_the_end() -> None:
     CACHE.append(Cache())
 
 
+def kept_by_a_module() -> None:
+    """What a module opens when it is imported is its own for good."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = "from safehandle_debug import SafeFileHandle\nLOG = SafeFileHandle.memfd('log')\n"
+        pathlib.Path(folder, "keeps_a_log.py").write_text(source)
+        sys.path.insert(0, folder)
+        importlib.import_module("keeps_a_log")
+        sys.path.remove(folder)
+
+
+def opened_by_a_child() -> None:
+    """A process of multiprocessing ends without the usual clean-up."""
+    process = multiprocessing.get_context("fork").Process(target=closed_by_with)
+    process.start()
+    process.join()
+
+
 USES = [
     closed_by_with,
     closed_twice,
@@ -222,6 +243,8 @@ USES = [
     given_to_a_program,
     own_type,
     kept_to_the_end,
+    kept_by_a_module,
+    opened_by_a_child,
 ]
 
 

@@ -6,6 +6,7 @@ tests look at what is really loaded.
 
 from __future__ import annotations
 
+import ast
 import json
 import pathlib
 import sys
@@ -19,6 +20,7 @@ import sys
 before = set(sys.modules)
 {}
 loaded = sorted(set(sys.modules) - before)
+import ast
 import json
 print(json.dumps(loaded))
 """
@@ -120,3 +122,35 @@ def test_pytest_loads_the_library_when_asked(tmp_path: pathlib.Path) -> None:
     assert result.returncode == 1, result.stdout
     (loaded,) = [line for line in result.stdout.splitlines() if line.startswith("loaded:")]
     assert "safehandle_debug._native" in loaded.split()
+
+
+# Who may talk to the core of its own process.  All others see any program,
+# their own too, through its recording alone.
+TALK_TO_THE_CORE = {
+    "safehandle_debug",
+    "safehandle_debug.activate.start",
+    "safehandle_debug.children",
+    "safehandle_debug.cli.doctor",  # says whether this environment can record
+    "safehandle_debug.ledger.provenance",  # a handle's own history, asked of itself
+}
+
+
+def imported(path: pathlib.Path) -> set[str]:
+    """The dotted names that a module imports, wherever in it."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def test_readers_and_views_do_not_ask_the_core() -> None:
+    asking = {
+        name
+        for name, path in modules().items()
+        if any(each.startswith("safehandle_debug._native") for each in imported(path))
+    }
+    plugin = {name for name in asking if name.startswith("pytest_safehandle.")}
+    assert asking - plugin == TALK_TO_THE_CORE
