@@ -127,6 +127,23 @@ def test_sites_count_and_remember_births() -> None:
     assert sites[88].site == "app/db.py:88 connect"
 
 
+@pytest.mark.parametrize(
+    ("births_s", "growing"),
+    [
+        (range(0, 100, 2), True),  # a leak: of all ages
+        (range(10), False),  # a cache: from the start
+        ([95 + n / 10 for n in range(50)], False),  # in use: just opened
+        (range(0, 90, 10), False),  # too few to say
+        ([*[1] * 20, *[99] * 20], False),  # a cache, and some in use
+    ],
+)
+def test_growing_sites(births_s: list[float], growing: bool) -> None:
+    """Only what piles up all the time is pointed at."""
+    rows = [handle(n, at_s=at) for n, at in enumerate(births_s)]
+    (site,) = group_by_site(rows, start_ns=START, now_ns=START + 100 * S)
+    assert site.is_growing is growing
+
+
 def test_a_site_of_several_kinds_says_so() -> None:
     """And a handle without a stack has a site all the same."""
     mixed = group_by_site([handle(1), handle(2, kind="pipe")], start_ns=START, now_ns=START)

@@ -15,7 +15,6 @@ from safehandle_tui.model.text import Line, Role, Span, age, bar, count, fit, st
 
 __all__ = [
     "HANDLE_COLUMNS",
-    "MANY",
     "SITE_COLUMNS",
     "Column",
     "Marked",
@@ -40,8 +39,6 @@ class Marked(Protocol):
 
 
 RowT = TypeVar("RowT", bound=Marked)
-# From here on one site is worth being pointed at.
-MANY: Final = 10
 _GAP: Final = 2
 _MARGIN: Final = 4  # room for the cursor and the mark in front
 _EDGE: Final = 1  # free at the right, beside the scroll bar
@@ -201,9 +198,10 @@ def _open(row: SiteRow, now_ns: int, width: int) -> Span:
 def _share(row: SiteRow, now_ns: int, width: int) -> Span:
     if row.importing:
         return bar(row.share, width), "muted"
-    # One line that holds most of what is open is what a leak looks like.
-    leaks = row.share >= 0.5 and row.open >= MANY
-    return bar(row.share, width), "bad" if leaks else "warn" if row.share >= 0.2 else "good"
+    if row.mark[0] == "✗":
+        return bar(row.share, width), "bad"
+    warned = row.mark[0] == "!" or row.is_growing
+    return bar(row.share, width), "warn" if warned else "good"
 
 
 SITE_COLUMNS: Final[tuple[Column[SiteRow], ...]] = (

@@ -180,6 +180,10 @@ def _source_lines(stack: Sequence[Frame], source: SourceMap, cwd: str) -> list[L
         context = 0 if is_library(frame.file) else _CONTEXT
         around = range(frame.line - context, frame.line + context + 1)
         texts = {n: source[frame.file, n] for n in around if (frame.file, n) in source}
+        while texts and not texts[max(texts)].strip():
+            del texts[max(texts)]
+        while texts and not texts[min(texts)].strip():
+            del texts[min(texts)]
         # Without their common indentation more of the lines is seen.
         indents = [len(text) - len(text.lstrip()) for text in texts.values() if text.strip()]
         for number, text in texts.items():

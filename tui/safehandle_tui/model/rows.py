@@ -16,6 +16,7 @@ from safehandle_tui.model.text import Span, clean, short_path
 
 __all__ = [
     "BUCKETS",
+    "MANY",
     "HandleKey",
     "HandleRow",
     "Life",
@@ -33,6 +34,7 @@ Life = Literal["open", "held", "left", "ended"]
 
 _MARKS: Final = "✗! "  # the worst first
 NO_SITE: Final[SiteKey] = ("", 0, "")
+MANY: Final = 10  # handles from which on one site is worth being pointed at
 BUCKETS: Final = 24  # of a survivors-by-birth strip
 
 
@@ -141,6 +143,16 @@ class SiteRow:
     @property
     def kind(self) -> str:
         return self.kinds[0] if len(self.kinds) == 1 else "several"
+
+    @property
+    def is_growing(self) -> bool:
+        """True when handles of all ages pile up here, from long ago until now.
+
+        What is opened at the start and kept, or just in use, is not."""
+        filled = [at for at, number in enumerate(self.births) if number]
+        if self.open < MANY or len(filled) < BUCKETS // 3:
+            return False
+        return filled[0] < BUCKETS // 2 and filled[-1] >= BUCKETS * 3 // 4
 
     @property
     def found(self) -> str:

@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from typing import Final, Literal
 
 from safehandle_debug.ledger import ProcessInfo
-from safehandle_tui.model.columns import MANY
-from safehandle_tui.model.rows import HandleRow
-from safehandle_tui.model.text import Line, Role, Span, count, plural
+from safehandle_tui.model.rows import MANY, HandleRow
+from safehandle_tui.model.text import Line, Span, count, plural
 from safehandle_tui.model.tracks import ProcessRow
 
 __all__ = ["State", "badge", "headline", "process_state", "state_of", "tally", "waiting_lines"]
@@ -120,7 +119,6 @@ def _opening(
     state: State, processes: Sequence[ProcessRow], alive: Sequence[HandleRow]
 ) -> tuple[Span, ...]:
     number = len(alive)
-    weight: Role = "bad" if number >= MANY else "strong"
     if state == "disconnected":
         reason = next((each.error for each in processes if each.error), "")
         return (("disconnected: ", "bad"), (f"{reason}; showing the last view", "text"))
@@ -129,10 +127,10 @@ def _opening(
         if not number:
             return (("no handles open", "good"),)
         if not gone:
-            return ((plural(number, "handle"), weight), (" open", "text"))
+            return ((plural(number, "handle"), "strong"), (" open", "text"))
         return (
             (f"{plural(number - gone, 'handle')} open, ", "text"),
-            (count(gone), "bad"),
+            (count(gone), "warn"),
             (" left by processes that ended", "text"),
         )
     if state == "died":
@@ -141,7 +139,7 @@ def _opening(
         return (
             ("post-mortem: ", "bad"),
             ("died holding ", "text"),
-            (plural(number, "handle"), "bad"),
+            (plural(number, "handle"), "warn"),
         )
     if not number:
         return (("ended: ", "text"), ("every handle was closed", "good"))
