@@ -4,8 +4,8 @@ A rule looks at one handle's history and nothing else, so that the report on a
 process, the text of a failing test and a view of one handle agree.  Silent by
 design: borrowed handles (somebody else's to close), handles that came over a
 fork (the parent's), handles that a module's import acquired and that live as
-long as the process, a second close(), whatever a running or killed process
-still holds.
+long as the process, a second close(), references of threads that still run,
+whatever a running or killed process still holds.
 """
 
 from __future__ import annotations
@@ -150,7 +150,13 @@ def _judged_ending(history: History, over: bool, cwd: str) -> _Verdict | None:
     if is_open and not over and not nobody_left:
         return None
     if disposed is not None and not _is_balanced(history):
-        return _unbalanced(history, disposed, cwd)
+        forgotten = [each.add_ref for each in references(history.events) if each.release is None]
+        if not nobody_left and any(each.seq in history.in_use for each in forgotten):
+            # Closed while a thread is inside a read: it closes as that ends.
+            forgotten = [each for each in forgotten if each.seq not in history.in_use]
+            if not forgotten:
+                return None
+        return _unbalanced(history, disposed, forgotten, cwd)
     if is_open and any(event.kind == "release-failed" for event in history.events):
         return None  # open because of that, which is told already
     close = next((event for event in reversed(history.events) if event.kind == "close"), None)
@@ -166,8 +172,9 @@ def _judged_ending(history: History, over: bool, cwd: str) -> _Verdict | None:
     return _Verdict("leak", f"{opened} was never closed", history.opened, "ending")
 
 
-def _unbalanced(history: History, disposed: Event, cwd: str) -> _Verdict:
-    forgotten = [each.add_ref for each in references(history.events) if each.release is None]
+def _unbalanced(
+    history: History, disposed: Event, forgotten: Sequence[Event], cwd: str
+) -> _Verdict:
     who = named(history)
     asked = "its owner was dropped" if disposed.flags & Flag.FINALIZER else "it was closed"
     if not forgotten:

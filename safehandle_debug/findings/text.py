@@ -227,10 +227,11 @@ def _references(page: _Page, finding: Finding) -> None:
         _stack(
             page, "add-ref", add_ref.stack, finding.cwd, most=_OTHER_FRAMES, note=_refs(add_ref)
         )
-        page.row("", "never released" + _elsewhere(add_ref, finding.handle))
+        page.row("", _fate(add_ref, finding.handle) + _elsewhere(add_ref, finding.handle))
     rest: Counter[tuple[str, str]] = Counter()
     for add_ref in forgotten[len(shown) :]:
-        rest["add-ref", place(site_of(add_ref.stack), finding.cwd) + ", never released"] += 1
+        taken = place(site_of(add_ref.stack), finding.cwd)
+        rest["add-ref", f"{taken}, {_fate(add_ref, finding.handle)}"] += 1
     for each in all_references:
         if each.release is None:
             continue
@@ -294,6 +295,11 @@ def _ending(page: _Page, finding: Finding) -> None:
 def _refs(event: Event) -> str:
     before = event.refs + (1 if event.kind != "add-ref" else -1)
     return f"(refs {before} -> {event.refs})"
+
+
+def _fate(add_ref: Event, handle: History) -> str:
+    """What became of a reference that was not released."""
+    return "still in use" if add_ref.seq in handle.in_use else "never released"
 
 
 def _elsewhere(event: Event, handle: History) -> str:

@@ -305,8 +305,22 @@ class Ledger:
     def _with_events(self, events: dict[int, list[RawEvent]]) -> dict[int, History]:
         """Histories of the handles that anything is known of."""
         live = {raw.serial: raw for raw in self.recording.live() if raw.serial in events}
-        built = (self._built(each, live.get(serial)) for serial, each in events.items())
-        return {history.serial: history for history in built if history is not None}
+        threads = self.recording.running_threads()
+        found: dict[int, History] = {}
+        for serial, each in events.items():
+            history = self._built(each, live.get(serial))
+            if history is not None:
+                history.in_use = self._in_use(each, threads)
+                found[serial] = history
+        return found
+
+    def _in_use(self, events: list[RawEvent], threads: set[int]) -> frozenset[int]:
+        return frozenset(
+            raw.seq
+            for raw in events
+            if raw.kind == EventKind.ADD_REF
+            and self.recording.thread(raw.thread).native in threads
+        )
 
     def _built(
         self, events: list[RawEvent], live: RawLive | None, *, full: bool = True

@@ -88,6 +88,9 @@ class History:
     events_dropped: bool = False  # some events were dropped to stay in bounds
     inherited: bool = False  # came over a fork: the parent's to close
     unsampled: bool = False  # recorded late: `opened` is not its acquire stack
+    # seq of add-refs by threads that still run (or did when the process ended),
+    # and so may have the reference in use
+    in_use: frozenset[int] = frozenset()
 
     @property
     def is_open(self) -> bool:

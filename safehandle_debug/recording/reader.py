@@ -196,6 +196,15 @@ class Recording:
                 break
         return slot if slot.serial else None
 
+    def running_threads(self) -> set[int]:
+        """Native ids (gettid) of the threads that may still run, or may have
+        when the process ended; the main thread is not among them.
+
+        A thread that ended leaves its block without an owner, though perhaps
+        not at once."""
+        owners = {block.thread for block in self._mapping.blocks(BlockType.EVENTS)} - {0}
+        return {self.thread(owner).native for owner in owners} - {self.header.pid}
+
     def stack(self, id: int) -> tuple[Frame, ...]:
         """The frames of a stack, innermost first; () when unknown."""
         return self._data.stack(id)

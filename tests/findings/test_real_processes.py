@@ -158,6 +158,47 @@ def test_forked_child_has_findings_of_its_own(tmp_path: Path) -> None:
     assert "child" in [frame.function for frame in finding.culprit]
 
 
+def test_daemon_thread_inside_a_read(tmp_path: Path) -> None:
+    """Closed at exit while a thread reads: its reference is in use."""
+    source = START + textwrap.dedent(
+        """
+        from safehandle_debug import SafePipeHandle
+        reader, writer = SafePipeHandle.pair()
+        inside = threading.Event()
+        def serve():
+            with reader.hold() as fd:
+                inside.set()
+                os.read(fd, 1)
+        threading.Thread(target=serve, daemon=True).start()
+        inside.wait()
+        reader.close()
+        writer.detach()
+        """
+    )
+    assert judged(run_program(source, tmp_path)) == []
+
+
+def test_thread_that_ended_forgot_its_reference(tmp_path: Path) -> None:
+    """Nobody can release it any more."""
+    source = START + textwrap.dedent(
+        """
+        handle = opened()
+        def forgets():
+            handle.dangerous_add_ref()
+        def later():
+            opened().close()
+        for work in forgets, later:
+            thread = threading.Thread(target=work)
+            thread.start()
+            thread.join()
+        handle.close()
+        """
+    )
+    (finding,) = judged(run_program(source, tmp_path))
+    assert finding.kind == "unbalanced"
+    assert finding.culprit[0].function == "forgets"
+
+
 def test_import_keeps_its_handle(tmp_path: Path) -> None:
     """A module's handle for life is no finding, in whatever way it ends."""
     (tmp_path / "logs.py").write_text(START + "LOG = opened()\n")

@@ -185,6 +185,17 @@ def test_unbalanced(end: str, book: RecordingBuilder, read: Read) -> None:
     assert "in forgets was never released" in finding.message
 
 
+def test_unbalanced_beside_a_busy_thread(book: RecordingBuilder, read: Read) -> None:
+    """Who forgot is named, not who still reads."""
+    handle = opened_here(book)
+    book.add_ref(handle, stack=acts_here(book), thread=book.thread("Worker"))
+    forgets(book, handle)
+    book.dispose(handle)
+    finding = only(find(read(book.end(threads_run=True))))
+    assert functions(finding)[0] == "forgets"
+    assert "nor" not in finding.message
+
+
 def test_unbalanced_by_a_finalizer(read: Read) -> None:
     """The object is gone: nobody can release it any more, so it is told at
     once, and once only at the end."""

@@ -128,6 +128,17 @@ def test_running_process_with_open_handles(read: Read) -> None:
     assert find(read(book)) == []
 
 
+def test_daemon_thread_inside_a_read_at_exit(book: RecordingBuilder, read: Read) -> None:
+    """Its reference is in use, not forgotten, when the process ends."""
+    worker = book.thread("Worker")
+    handle = book.acquire(stack=book.stack_here())
+    book.add_ref(handle, stack=book.stack_here(), thread=worker)
+    book.dispose(handle, stack=book.stack_here())
+    book.close(handle, Ending.SWEPT, flags=Flag.FINALIZER | Flag.FINALIZING)
+    assert find(read(book.end(threads_run=True))) == []
+    assert [finding.kind for finding in find(read(book.end()))] == ["unbalanced"]
+
+
 def test_killed_process_with_open_handles(book: RecordingBuilder, read: Read) -> None:
     """Nobody could close them: listed as held, not as leaked."""
     book.acquire(stack=book.stack_here())

@@ -150,7 +150,7 @@ class RecordingBuilder:
                 }
             )
         self.fields["meta"] = self.string(meta)
-        self.main = self.thread("MainThread")
+        self.main = self.thread("MainThread", native=pid)
         self.dropped_events = 0
 
     # --- blocks ---
@@ -233,7 +233,9 @@ class RecordingBuilder:
             self._types[key] = self._data(DataType.TYPE, shd.TYPE.pack(*ids, 0))
         return self._types[key]
 
-    def thread(self, name: str, *, ident: int = 0x7F00, native: int = 0) -> int:
+    def thread(self, name: str, *, ident: int = 0x7F00, native: int | None = None) -> int:
+        if native is None:
+            native = 10_000_000 + len(self._threads)
         if name not in self._threads:
             payload = shd.THREAD.pack(ident, native, self.string(name))
             self._threads[name] = self._data(DataType.THREAD, payload)
@@ -470,8 +472,20 @@ class RecordingBuilder:
 
     # --- the end ---
 
-    def end(self, exit_code: int = 0, ended: Ended = Ended.EXIT) -> RecordingBuilder:
-        """The process ended and could say so."""
+    def end_threads(self) -> None:
+        """All threads but the main one have ended: their blocks are free."""
+        for number in self.blocks_of(BlockType.EVENTS):
+            at = self.block_offset(number) + 12
+            if struct.unpack_from("=I", self.data, at)[0] != self.main:
+                struct.pack_into("=I", self.data, at, 0)
+
+    def end(
+        self, exit_code: int = 0, ended: Ended = Ended.EXIT, *, threads_run: bool = False
+    ) -> RecordingBuilder:
+        """The process ended and could say so; with `threads_run` before its
+        daemon threads did."""
+        if not threads_run:
+            self.end_threads()
         self.ticks += MILLISECOND
         self.fields |= {"ended": int(ended), "exit_code": exit_code, "ended_ticks": self.ticks}
         return self
