@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from safehandle_tui.model import tracks
 from safehandle_tui.model.columns import HANDLE_COLUMNS, SITE_COLUMNS, Sort
 from safehandle_tui.model.detail import HandleDetail, SiteDetail
 from safehandle_tui.model.feed import Feed, View, ViewSpec
@@ -330,3 +332,66 @@ def test_growth_a_minute(leaky: Leaky) -> None:
 def test_ages_need_no_new_events(feed: Feed) -> None:
     """A live view ticks: the screen lets the ages grow by itself."""
     assert seen(feed, ViewSpec()).ticking
+
+
+def test_a_recording_that_comes_late_is_still_found(sessions_root: Path) -> None:
+    """The folder of a session may be there long before its first file."""
+    folder = sessions_root / "20231114T221320.000000-4711"
+    folder.mkdir(mode=0o700)
+    old = STARTED_NS - 3600 * SECOND
+    os.utime(folder, ns=(old, old))
+    os.utime(sessions_root, ns=(old, old))
+    feed = Feed([], FrozenClock())
+    assert seen(feed, ViewSpec()).state == "waiting"
+    book = builder(Sources(sessions_root / "code"), alive=True)
+    book.write(folder)
+    os.utime(folder, ns=(old, old))
+    os.utime(sessions_root, ns=(old, old))
+    assert seen(feed, ViewSpec()).state == "live"
+
+
+def test_folders_are_not_listed_while_nothing_changes(leaky: Leaky) -> None:
+    """Only a change in a folder makes the feed look into it again."""
+    feed = Feed([], FrozenClock())
+    seen(feed, ViewSpec())
+    old = STARTED_NS - 3600 * SECOND
+    for folder in (leaky.folder, leaky.folder.parent):
+        os.utime(folder, ns=(old, old))
+    feed.poll(ViewSpec())
+    assert not feed._folders_changed()
+    os.utime(leaky.folder, ns=(old + 1, old + 1))
+    assert feed._folders_changed()
+
+
+def test_rows_of_handles_that_are_gone_are_forgotten(
+    leaky: Leaky, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many handles come and go, the viewer does not grow."""
+    monkeypatch.setattr(tracks, "_MOST_ENDED", 10)
+    track = tracks.Track(leaky.path, FrozenClock())
+    for _ in range(20):
+        serials = leaky.leak(50)
+        leaky.save()
+        track.refresh()
+        track.rows(ended=True)
+        for serial in serials:
+            leaky.book.close(serial)
+    leaky.save()
+    track.refresh()
+    assert len(track.rows(ended=True)) == 44 + 10
+    assert len(track._rows) < 300
+    row = track.row_of(serials[0])
+    assert row is not None
+    assert row.life == "ended"
+
+
+def test_a_large_recording_is_shown_before_it_is_read(
+    leaky: Leaky, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is open needs no event; the rest follows, and that is said."""
+    monkeypatch.setattr(tracks, "_MANY_EVENTS", 10)
+    feed = Feed([str(leaky.path)], FrozenClock())
+    view = seen(feed, ViewSpec())
+    assert sites(view)[0].open == 40
+    assert plain(view.tally) == "  reading 51 events …".strip()
+    assert "1 double-release" in plain(seen(feed, ViewSpec()).tally)

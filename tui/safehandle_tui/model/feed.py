@@ -8,6 +8,7 @@ recordings are files.
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -30,6 +31,7 @@ __all__ = ["Feed", "Mode", "View", "ViewSpec"]
 Mode = Literal["sites", "handles"]
 Row = HandleRow | SiteRow
 
+_FRESH_NS: Final = 10**9
 _HANDLE_ORDERS: Final = {column.name: column.order for column in HANDLE_COLUMNS}
 _SITE_ORDERS: Final = {column.name: column.order for column in SITE_COLUMNS}
 
@@ -92,6 +94,7 @@ class Feed:
         self._spec: ViewSpec | None = None
         self._rows: tuple[Row, ...] = ()
         self._paused_at_ns = 0
+        self._folder_times: dict[Path, int] = {}  # when they changed, ns
 
     def poll(self, spec: ViewSpec) -> View | None:
         """Reads what is new; a View when there is something new to show."""
@@ -121,6 +124,8 @@ class Feed:
 
     def _discover(self) -> bool:
         """Adds new recordings; True when there is one, or a newer session."""
+        if not self._folders_changed():
+            return False
         added = False
         for path in self._paths():
             if path not in self._tracks:
@@ -132,6 +137,25 @@ class Feed:
             new = newest is not None and newest.name != self._session
             self._newer = newest.name if newest is not None and new and self._session else None
         return added or newer != self._newer
+
+    def _folders_changed(self) -> bool:
+        """False when no folder that matters has changed since the last look.
+
+        A folder's time is too coarse for one that has just changed: that is
+        looked at again."""
+        if not self._tracks:
+            return True
+        folders = [root(), *(path.parent for path in self._tracks), *map(Path, self._targets)]
+        times: dict[Path, int] = {}
+        for folder in folders:
+            try:
+                times[folder] = folder.stat().st_mtime_ns
+            except (OSError, ValueError):
+                times[folder] = 0
+        fresh = time.time_ns() - max(times.values()) < _FRESH_NS
+        changed = fresh or times != self._folder_times
+        self._folder_times = {} if fresh else times
+        return changed
 
     def _paths(self) -> list[Path]:
         targets: tuple[str | None, ...] = self._targets or (self._session,)

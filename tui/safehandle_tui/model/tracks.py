@@ -92,7 +92,7 @@ class Track:
         self._ledger: Ledger | None = None
         self._rows: dict[int, HandleRow] = {}
         self._current: list[HandleRow] = []
-        self._everything: list[HandleRow] | None = None
+        self._ended: list[HandleRow] = []  # as of the last look back
         self._left: frozenset[int] = frozenset()  # serials, once it has exited
         self._until_ns: int | None = None
         self._samples: deque[tuple[int, int]] = deque()  # (steady ns, live)
@@ -127,7 +127,7 @@ class Track:
                 self._look_back()
         except RecordingError as error:
             self.error = str(error)
-        return (self._everything or self._current) if ended else self._current
+        return [*self._ended, *self._current] if ended else self._current
 
     def history(self, serial: int) -> History | None:
         """One handle with all its events; None when it cannot be read."""
@@ -140,12 +140,13 @@ class Track:
             return None
 
     def row_of(self, serial: int) -> HandleRow | None:
-        """A handle that was in some rows before, as it is now."""
-        row = self._rows.get(serial)
-        history = self.history(serial) if row is not None else None
-        if row is not None and history is not None:
-            row.history = history
-            row.life = self._life(history)
+        """A handle as it is now, wherever it went; None when not known."""
+        history = self.history(serial)
+        if history is None:
+            return self._rows.get(serial)
+        row = self._row(history)
+        row.life = self._life(history)
+        row.until_ns = self._until_ns
         return row
 
     def row(self, depth: int) -> ProcessRow:
@@ -280,6 +281,8 @@ class Track:
             histories += [each for each in self._ledger.histories() if each.serial in missing]
             histories.sort(key=lambda history: history.serial)
         rows = self._make_rows(histories)
+        if len(self._rows) > 2 * len(rows) + _MOST_ENDED:
+            self._rows = {row.serial: row for row in (*self._ended, *rows)}
         return [row for row in rows if row.life != "ended" or row.problem]
 
     def _look_back(self) -> None:
@@ -292,21 +295,14 @@ class Track:
         with self._looking_back.measured():
             ended = (each for each in self._ledger.histories() if each.serial not in current)
             newest = deque(ended, maxlen=_MOST_ENDED)
-            self._everything = [*self._make_rows(newest), *self._current]
-            self._everything.sort(key=lambda row: row.serial)
+            self._ended = self._make_rows(newest)
 
     def _make_rows(self, histories: Iterable[History]) -> list[HandleRow]:
         rows: list[HandleRow] = []
-        cwd = self.info.cwd if self.info else ""
         problems = self._problems()
         latest = 0
         for history in histories:
-            row = self._rows.get(history.serial)
-            if row is None:
-                row = self._rows[history.serial] = HandleRow(
-                    history, process=str(self.path), cwd=cwd
-                )
-            row.history = history
+            row = self._row(history)
             row.life = self._life(history)
             row.problem = problems.get(history.serial, "")
             latest = max(latest, history.closed_at_ns or history.opened_at_ns)
@@ -316,6 +312,16 @@ class Track:
         for row in rows:
             row.until_ns = self._until_ns
         return rows
+
+    def _row(self, history: History) -> HandleRow:
+        """The row of a handle, with its latest history."""
+        row = self._rows.get(history.serial)
+        if row is None:
+            cwd = self.info.cwd if self.info else ""
+            row = HandleRow(history, process=str(self.path), cwd=cwd)
+            self._rows[history.serial] = row
+        row.history = history
+        return row
 
     def _problems(self) -> dict[int, str]:
         """Serial to kind of the errors found, but for leaks: every open
