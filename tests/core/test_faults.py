@@ -204,6 +204,32 @@ os.kill(os.getpid(), 9)
             assert [frame.function for frame in history.opened] == ["keep", "<module>"]
 
 
+def test_details_leave_room_for_names(run: Callable[..., Run]) -> None:
+    """However many paths there were: code that runs for the first time is named."""
+    result = run(
+        """
+        import os
+        from safehandle_debug import SafeFileHandle
+
+        for number in range(60_000):
+            SafeFileHandle.memfd(f"a name of its own for number {number}").close()
+        kept = []
+        source = "def later():\\n    kept.append(SafeFileHandle.memfd('later'))\\n"
+        exec(compile(source, "<later>", "exec"))
+        later()
+        os.kill(os.getpid(), 9)
+        """,
+        level="full,size=2M",
+    )
+    assert result.code == -9, result.err
+    (path,) = result.recordings
+    with Ledger(open_recording(path)) as ledger:
+        ledger.refresh()
+        (held,) = ledger.open()
+        assert [(frame.file, frame.function) for frame in held.opened][0] == ("<later>", "later")
+        assert ledger.recording.header.dropped_data > 0
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("round_", range(20))
 def test_killed_in_the_middle(run: Callable[..., Run], round_: int, tmp_path: Path) -> None:
