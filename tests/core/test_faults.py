@@ -226,7 +226,8 @@ def test_details_leave_room_for_names(run: Callable[..., Run]) -> None:
     with Ledger(open_recording(path)) as ledger:
         ledger.refresh()
         (held,) = ledger.open()
-        assert [(frame.file, frame.function) for frame in held.opened][0] == ("<later>", "later")
+        frame = held.opened[0]
+        assert (frame.file, frame.function) == ("<later>", "later")
         assert ledger.recording.header.dropped_data > 0
 
 
