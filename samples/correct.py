@@ -223,6 +223,8 @@ def opened_by_a_child() -> None:
 
 
 USES = [
+    inherited_by_a_child,  # before there are threads that a fork would lose
+    opened_by_a_child,
     closed_by_with,
     closed_twice,
     closed_on_the_error_path,
@@ -239,12 +241,10 @@ USES = [
     closed_by_weakref_finalize,
     closed_by_tasks,
     closed_by_whoever_is_first,
-    inherited_by_a_child,
     given_to_a_program,
     own_type,
     kept_to_the_end,
     kept_by_a_module,
-    opened_by_a_child,
 ]
 
 

@@ -58,16 +58,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
 
-        with LockHandle(folder / "good.lock"):
-            pass
-        with LockHandle(folder / "lost.lock") as lock:
-            lock.path.unlink()
+        LockHandle(folder / "good.lock").close()
+        lock = LockHandle(folder / "lost.lock")
+        lock.path.unlink()
+        lock.close()
         print("the lock was gone before its handle")
 
-        with CacheHandle(folder / "good.cache", keep=10):
-            pass
-        with contextlib.suppress(AttributeError), CacheHandle(folder / "bad.cache"):
-            pass
+        CacheHandle(folder / "good.cache", keep=10).close()
+        cache = CacheHandle(folder / "bad.cache")
+        with contextlib.suppress(AttributeError):
+            cache.close()
         print("the cache was closed, not truncated")
 
 
