@@ -23,6 +23,7 @@ __all__ = [
     "line_of",
     "normalised",
     "report",
+    "steady",
     "watched",
 ]
 
