@@ -121,7 +121,7 @@ TERMINAL: Final = _palette(
     },
     "default",
     "reverse not dim",
-    "underline",
+    "none",
     "default",
 )
 

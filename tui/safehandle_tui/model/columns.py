@@ -259,7 +259,7 @@ SITE_COLUMNS: Final[tuple[Column[SiteRow], ...]] = (
         _strip,
         lambda row, now_ns: (sum(1 for number in row.births if number), row.open),
         descending=True,
-        weight=2,
+        weight=6,
         most=BUCKETS,
         rank=1,
     ),
