@@ -150,7 +150,7 @@ class Ledger:
             events=max(header.next_seq - 1, 0),
             dropped_events=header.dropped_events,
             abandoned=self._replay.abandoned,
-            problems=len(self._replay.problems),
+            problems=len(self._replay.problems) + self._replay.finalized_in_use,
         )
 
     def open(self) -> list[History]:

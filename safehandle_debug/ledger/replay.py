@@ -75,6 +75,7 @@ class Replay:
         self.problems: dict[int, None] = {}  # with events that are findings
         self.groups: dict[Key, Group] = {}
         self.abandoned = 0
+        self.finalized_in_use = 0  # finalized while references were out
 
     def take(self, chunks: Iterable[tuple[int, bytes]]) -> int:
         """Takes in (seq of the first, packed events by seq) by that seq;
@@ -127,7 +128,9 @@ class Replay:
             return
         elif kind == EventKind.DISPOSE:
             if not flags & _BORROWED:
-                self.disposed[serial] = bool(flags & _FINALIZER)
+                by_finalizer = bool(flags & _FINALIZER)
+                self.disposed[serial] = by_finalizer
+                self.finalized_in_use += by_finalizer
         elif kind in _PROBLEMS and len(self.problems) < MOST_PROBLEMS:
             self.problems[serial] = None
 

@@ -339,3 +339,19 @@ def test_live_handles_are_those_to_close(read: Read) -> None:
     book.fields["live"] = 5
     ledger = read(book)
     assert ledger.process.live == ledger.counts.live == 1
+
+
+def test_problems_are_counted_as_they_happen(read: Read) -> None:
+    """Handles with events that are findings, also in a running process."""
+    book = RecordingBuilder(alive=True)
+    ledger = read(book)
+    wrong, dropped, fine = (book.acquire() for _ in range(3))
+    book.add_ref(dropped)
+    book.dispose(dropped, Ending.DROPPED, flags=Flag.FINALIZER)
+    book.add_ref(fine)
+    book.dispose(fine)
+    for _ in range(2):
+        book.problem(EventKind.DOUBLE_RELEASE, wrong)
+    book.write(ledger.recording.path)
+    ledger.refresh()
+    assert ledger.counts.problems == 2
