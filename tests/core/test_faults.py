@@ -351,3 +351,99 @@ def test_pages_are_there_before_they_are_written(run: Callable[..., Run]) -> Non
     with open_recording(path) as recording:
         used = recording.header.header_size + recording.header.blocks * 65536
     assert path.stat().st_blocks * 512 >= used
+
+
+def test_a_session_folder_that_vanishes(run: Callable[..., Run]) -> None:
+    """Deleted under the program: it goes on, and so do its children."""
+    result = run(
+        BUSY
+        + """
+import shutil
+shutil.rmtree(os.environ["SAFEHANDLE_DEBUG_SESSION"])
+busy(200)
+pid = os.fork()
+if pid == 0:
+    busy(200)
+    os._exit(0)
+assert os.waitpid(pid, 0)[1] == 0
+"""
+        + AFTERWARDS
+    )
+    assert result.ok().lines == ["unharmed"]
+
+
+def test_a_folder_without_room_for_a_child(run: Callable[..., Run]) -> None:
+    """A child whose recording cannot be made runs on unrecorded."""
+    result = run(
+        BUSY
+        + """
+import resource
+pid = os.fork()
+if pid == 0:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    busy(50)
+    assert _native.recording_error() is not None
+    os._exit(0)
+assert os.waitpid(pid, 0)[1] == 0
+"""
+        + AFTERWARDS
+    )
+    assert result.ok().lines == ["unharmed"]
+
+
+def test_closed_by_number_all_over(run: Callable[..., Run]) -> None:
+    """A daemon's close loop takes nothing of the recording's away."""
+    result = run(
+        """
+        import os
+        from safehandle_debug import SafeFileHandle
+
+        os.closerange(3, 4096)
+        with SafeFileHandle.open("/dev/null", os.O_RDONLY) as handle:
+            assert handle.handle == 3
+        pid = os.fork()
+        if pid == 0:
+            os.setsid()
+            os.closerange(0, 4096)
+            os.open("/dev/null", os.O_RDWR)
+            SafeFileHandle.memfd("daemon").close()
+            os._exit(0)
+        assert os.waitpid(pid, 0)[1] == 0
+        """
+    ).ok()
+    told = result.told()
+    assert [history.ending for history in told[0].handles] == ["exited"]
+    daemon = [history for history in told[1].handles if history.detail == "memfd:daemon"]
+    assert [history.ending for history in daemon] == ["closed"]
+
+
+def test_between_fork_and_exec(run: Callable[..., Run]) -> None:
+    """A preexec_fn runs in the child of subprocess: what it does is the child's."""
+    result = run(
+        """
+        import os, subprocess
+        from safehandle_debug import SafeFileHandle
+
+        kept = SafeFileHandle.open("/dev/null", os.O_RDONLY)
+
+        def prepare():
+            with SafeFileHandle.memfd("between"):
+                pass
+            kept.fileno()
+
+        for _ in range(3):
+            subprocess.run(["true"], preexec_fn=prepare, check=True)
+        subprocess.run(["true"], check=True)
+        kept.close()
+        """
+    ).ok()
+    told = result.told()
+    assert [history.detail for history in told[0].handles] == ["/dev/null"]
+    assert told[0].handles[0].ending == "closed"
+    between = [
+        history.ending
+        for child in told[1:]
+        for history in child.handles
+        if history.detail == "memfd:between"
+    ]
+    assert between == ["exited"] * 3

@@ -129,3 +129,38 @@ def test_handles_of_a_module_being_imported(run: Callable[..., Run]) -> None:
         ("memfd:later", False, False),
         ("memfd:later", False, False),
     ]
+
+
+def test_a_thread_that_python_did_not_start(run: Callable[..., Run]) -> None:
+    """A thread of the C library calls back: its handles are recorded like others'."""
+    result = run(
+        """
+        import ctypes
+        from holding import both
+
+        ROUTINE = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)
+
+        @ROUTINE
+        def routine(_):
+            native, hooked = both(5)
+            with native.hold():
+                pass
+            native.close()
+            kept.append(hooked)
+            return None
+
+        kept = []
+        libc = ctypes.CDLL(None)
+        for _ in range(20):
+            thread = ctypes.c_ulong()
+            assert libc.pthread_create(ctypes.byref(thread), None, routine, None) == 0
+            assert libc.pthread_join(thread, None) == 0
+        """
+    ).ok()
+    assert result.released == [5] * 20
+    told = result.first()
+    assert len(told.handles) == 40
+    for history in told.handles:
+        assert history.thread not in {"", "?", "MainThread"}
+        assert "routine" in [frame.function for frame in history.opened]
+    assert {history.ending for history in told.owned_by("SafeFileHandle")} == {"closed"}
