@@ -58,6 +58,7 @@ class Column(Generic[RowT]):
     keep: str = "start"  # the end of the text that survives a cut
     weight: int = 0  # share of the spare cells
     most: int = 1000  # cells that it can make use of
+    stepwise: bool = False  # it takes `width` or `most`, nothing between
     rank: int = 0  # 0: always there; else the highest rank gives way first
 
 
@@ -261,6 +262,7 @@ SITE_COLUMNS: Final[tuple[Column[SiteRow], ...]] = (
         descending=True,
         weight=6,
         most=BUCKETS,
+        stepwise=True,
         rank=1,
     ),
     Column(
@@ -307,6 +309,8 @@ def _widths(columns: Sequence[Column[RowT]], spare: int) -> list[int]:
     for at in hungry:
         column = columns[at]
         extra = min(spare * column.weight // weights, column.most - column.width)
+        if column.stepwise and column.width + extra < column.most:
+            extra = 0
         widths[at] += extra
         spare -= extra
         weights -= column.weight

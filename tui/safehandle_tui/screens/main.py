@@ -8,10 +8,8 @@ from typing import Any, ClassVar, Final
 
 from textual import events, on
 from textual.app import ComposeResult
-from textual.containers import Horizontal
 from textual.message import Message
 from textual.screen import Screen
-from textual.widgets import Input
 
 from safehandle_tui.keys import KEYS, bindings
 from safehandle_tui.model.columns import HANDLE_COLUMNS, SITE_COLUMNS, Column, Sort
@@ -23,11 +21,12 @@ from safehandle_tui.model.detail import (
     site_title,
 )
 from safehandle_tui.model.feed import Mode, View, ViewSpec
-from safehandle_tui.model.filters import Filter, FilterError, is_unfinished, parse_filter
+from safehandle_tui.model.filters import Filter
 from safehandle_tui.model.processes import ALL, PROCESS_COLUMNS, PROCESS_SORT, entries
 from safehandle_tui.model.rows import HandleKey, HandleRow, SiteRow
 from safehandle_tui.model.states import badge, waiting_lines
 from safehandle_tui.model.text import Line, Span, clip, count, line_width, plural
+from safehandle_tui.widgets.filter_bar import FilterBar
 from safehandle_tui.widgets.key_bar import KeyBar
 from safehandle_tui.widgets.lines import Lines
 from safehandle_tui.widgets.table import Table
@@ -42,9 +41,6 @@ _FIRST_SORTS: Final[dict[Mode, Sort]] = {
     "sites": Sort("open", True),
     "handles": Sort("age", True),
 }
-_FILTER_HELP: Final = (
-    "words, or kind:file refs>1 age>5m site:app !thread:Main  ·  Enter keeps, Esc drops"
-)
 
 
 def _ruled(line: Line, cells: int) -> Line:
@@ -99,15 +95,10 @@ class MainScreen(Screen[None]):
         yield Lines(id="notice", place="middle")
         yield Lines(id="detail-title")
         yield Lines(id="detail")
-        with Horizontal(id="filter"):
-            yield Lines(id="filter-sign")
-            yield Input(id="filter-input", compact=True, select_on_focus=False)
-        yield Lines(id="filter-note")
+        yield FilterBar(id="filter")
         yield KeyBar(KEYS, id="keys")
 
     def on_mount(self) -> None:
-        self.query_one("#filter-sign", Lines).show([((" / ", "key"),)])
-        self._show_filter(False)
         self._fit()
         self._paint_all()
         self.set_interval(1.0, self._tick)
@@ -296,7 +287,7 @@ class MainScreen(Screen[None]):
     def action_back(self) -> None:
         """Goes back one step, or drops the filter."""
         table = self.query_one("#table", Table)
-        if self.query_one("#filter").display:
+        if self.query_one(FilterBar).display:
             self._drop_filter()
         elif not table.has_focus:
             table.focus()
@@ -357,53 +348,26 @@ class MainScreen(Screen[None]):
 
     def action_filter(self) -> None:
         """Opens the filter line."""
-        line = self.query_one("#filter-input", Input)
-        self._show_filter(True)
-        line.value = self.spec.filter.text
-        line.cursor_position = len(line.value)
-        line.focus()
-        self._note(((_FILTER_HELP, "muted"),))
+        self.query_one(FilterBar).open(self.spec.filter.text)
+        self._fit()
 
-    def _show_filter(self, shown: bool) -> None:
-        self.query_one("#filter").display = shown
-        self.query_one("#filter-note").display = shown
+    @on(FilterBar.Typed)
+    def _filter_typed(self, event: FilterBar.Typed) -> None:
+        bar = self.query_one(FilterBar)
+        if bar.display and event.filter.text != self.spec.filter.text:
+            self.change(filter=event.filter)
+        if event.done:
+            self._close_filter()
 
-    def _note(self, line: Line) -> None:
-        self.query_one("#filter-note", Lines).show([(("   ", "text"), *line)])
+    def _close_filter(self) -> None:
+        self.query_one(FilterBar).display = False
+        self.query_one("#table", Table).focus()
+        self._fit()
 
     def _drop_filter(self) -> None:
-        self._show_filter(False)
-        self.query_one("#table", Table).focus()
+        self._close_filter()
         if self.spec.filter:
             self.change(filter=Filter())
-
-    @on(Input.Changed, "#filter-input")
-    def _filter_changed(self, event: Input.Changed) -> None:
-        if not self.query_one("#filter").display:
-            return
-        try:
-            parsed = parse_filter(event.value)
-        except FilterError as error:
-            # The last good filter stays in force while this one is typed.
-            self._note(((str(error), "bad"),))
-            return
-        self._note(((_FILTER_HELP, "muted"),))
-        if not is_unfinished(event.value):
-            self._filter_by(parsed)
-
-    def _filter_by(self, parsed: Filter) -> None:
-        if parsed.text != self.spec.filter.text:
-            self.change(filter=parsed)
-
-    @on(Input.Submitted, "#filter-input")
-    def _filter_kept(self, event: Input.Submitted) -> None:
-        try:
-            parsed = parse_filter(event.value)
-        except FilterError:
-            return
-        self._filter_by(parsed)
-        self._show_filter(False)
-        self.query_one("#table", Table).focus()
 
     # --- room ---
 
@@ -414,7 +378,7 @@ class MainScreen(Screen[None]):
         most = height // 2 if processes.has_focus else max(2, height // 7)
         above = 1 + max(1, min(len(processes.rows), most))
         # What few rows leave over, the detail makes better use of.
-        fixed = above + 5 + (2 if self.query_one("#filter").display else 0)
+        fixed = above + 5 + (FilterBar.ROWS if self.query_one(FilterBar).display else 0)
         rows = max(6, len(self.query_one("#table", Table).rows) + 1)
         below = max(4, height // 3, height - fixed - rows)
         if (above, below) != self._shares:
