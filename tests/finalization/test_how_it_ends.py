@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -109,6 +112,29 @@ def test_what_cannot_run_is_told(
         assert history.opened[-1].file.endswith("program.py")
     native = told.owned_by("SafeFileHandle")[0]
     assert native.detail == "/dev/null"
+
+
+@pytest.mark.parametrize("end", ["sigkill", "os_exit", "sigsegv", "exec"])
+def test_the_report_says_what_it_died_holding(run: Callable[..., Run], end: str) -> None:
+    """In words with the stacks, and as JSON; nothing of it is a finding."""
+    result = run(HOLD + SUDDEN[end][0])
+    (session,) = result.sessions
+    command = [sys.executable, "-P", "-m", "safehandle_debug", "report", str(session)]
+    text = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert text.returncode == 0, text.stderr
+    assert "died holding 2 handles" in text.stdout
+    assert "program.py" in text.stdout
+    assert "hold" in text.stdout
+    as_json = subprocess.run(
+        [*command, "--format", "json"], capture_output=True, text=True, check=False
+    )
+    said = json.loads(as_json.stdout)
+    assert said["findings"] == []
+    (process,) = said["processes"]
+    assert process["live"] == 2
+    assert {handle["owner"] for handle in process["held"]} == {"SafeFileHandle", "Hooked"}
+    for handle in process["held"]:
+        assert "hold" in [frame["function"] for frame in handle["opened"]]
 
 
 def test_a_held_handle_is_told_after_many_others(run: Callable[..., Run]) -> None:

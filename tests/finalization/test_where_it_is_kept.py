@@ -3,7 +3,11 @@ handle is released, once."""
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable
+from textwrap import dedent
 
 import pytest
 from support_programs import Run, Told
@@ -290,8 +294,6 @@ KEPT = {
 
 def program(keeping: str) -> str:
     """Source of a program that keeps handles in one way and ends."""
-    from textwrap import dedent
-
     return "from holding import both\n" + dedent(keeping)
 
 
@@ -320,6 +322,39 @@ def test_released_at_the_end(run: Callable[..., Run], keeping: str, ending: str 
     assert result.err == ""
     if ending is not None:
         assert {history.ending for history in told.handles} == {ending}
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "main_global",
+        "cycle_dropped",
+        "suspended_generator",
+        "thread_local",
+        "gc_freeze_garbage",
+        "leaked_container",
+        "daemon_thread_local",
+        "daemon_thread_keeps_globals",
+    ],
+)
+def test_reported_as_leaks(run: Callable[..., Run], where: str) -> None:
+    """Whoever released it at the end: nobody had closed it."""
+    result = run(program(KEPT[where][0])).ok()
+    (session,) = result.sessions
+    report = subprocess.run(
+        [sys.executable, "-P", "-m", "safehandle_debug", "report", "--format", "json", session],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert report.returncode == 1, report.stderr
+    findings = json.loads(report.stdout)["findings"]
+    assert sorted(
+        (finding["kind"], finding["severity"], finding["handle"]["owner"]) for finding in findings
+    ) == [("leak", "error", "Hooked"), ("leak", "error", "SafeFileHandle")]
+    for finding in findings:
+        files = [frame["file"].rpartition("/")[2] for frame in finding["culprit"]]
+        assert "program.py" in files
 
 
 @pytest.mark.parametrize("level", ["off", "sampled"])
