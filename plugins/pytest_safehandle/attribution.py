@@ -134,6 +134,11 @@ class Scopes:
         """Forgets the fixtures of the test that has been judged."""
         self._own.clear()
 
+    @property
+    def has_wider(self) -> bool:
+        """True when a fixture wider than a test is in use or not yet judged."""
+        return bool(self._wider)
+
     def ended(self) -> list[Scope]:
         """The wider fixtures that are over and not yet judged."""
         return [scope for scope in self._wider if scope.is_over]

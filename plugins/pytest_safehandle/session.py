@@ -218,7 +218,8 @@ class HandlesSession:
             result = yield
         finally:
             run.in_phase = False
-        self._fail_misuse(run)
+        if _native.problem_count() != self._problems:
+            self._fail_misuse(run)
         return result
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -229,7 +230,8 @@ class HandlesSession:
             result = yield
         finally:
             run.in_phase = False
-        self._fail_misuse(run)
+        if _native.problem_count() != self._problems:
+            self._fail_misuse(run)
         return result
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -244,7 +246,10 @@ class HandlesSession:
         finally:
             run.in_phase = False
             run.is_over = True
-        self._fail_misuse(run)
+        if _native.problem_count() != self._problems:
+            self._fail_misuse(run)
+        if self._is_idle(run):
+            return result
         verdict = self._guard(lambda: self._verdict(run), None)
         if verdict is not None:
             for warning in verdict.warnings:
@@ -261,8 +266,8 @@ class HandlesSession:
         run = self._run
         if run is None or run.item is not item:
             return report
-        expected_failure = report.skipped and hasattr(report, "wasxfail")
-        run.failed |= report.failed or expected_failure
+        if not report.passed:
+            run.failed |= report.failed or hasattr(report, "wasxfail")
         # Within a phase's hook it is a subtest's report.
         if run.in_phase:
             return report
@@ -294,13 +299,19 @@ class HandlesSession:
         _marked.pop()
         _native.set_test(_marked[-1] if _marked else None)
 
+    def _is_idle(self, run: Run) -> bool:
+        """True when a test opened nothing, and nothing else is to be judged."""
+        return (
+            _native.newest_serial() == run.mark
+            and not self._scopes.has_wider
+            and not self._markers
+        )
+
     def _verdict(self, run: Run) -> Verdict | None:
         """What to do at the end of a test; None: nothing."""
         scopes = self._scopes
         marker = self._markers.get(run.item.nodeid)
         ended = scopes.ended()
-        if _native.newest_serial() == run.mark and not ended and marker is None:
-            return None
         own, wider = scopes.suspects(run.mark)
         try:
             if not own and not wider and marker is None and self.settings.abandoned == "ignore":
@@ -313,8 +324,6 @@ class HandlesSession:
                 scopes.discard(scope)
 
     def _fail_misuse(self, run: Run) -> None:
-        if _native.problem_count() == self._problems:
-            return
         text = self._guard(lambda: self._misuses(run), None, again=not run.is_over)
         if text is not None:
             pytest.fail(text, pytrace=False)
