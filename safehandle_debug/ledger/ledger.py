@@ -10,6 +10,7 @@ from typing import Final, Literal, Self
 from safehandle_debug.ledger import histories
 from safehandle_debug.ledger.model import Ending, History, ProcessInfo
 from safehandle_debug.ledger.replay import MOST_EXAMPLES, Key, Replay
+from safehandle_debug.ledger.usage import Threads, in_use
 from safehandle_debug.recording import RawEvent, RawLive, Recording
 from safehandle_debug.recording.format import Ended, EventKind, Flag, Level
 from safehandle_debug.recording.reader import Cursor
@@ -305,22 +306,18 @@ class Ledger:
     def _with_events(self, events: dict[int, list[RawEvent]]) -> dict[int, History]:
         """Histories of the handles that anything is known of."""
         live = {raw.serial: raw for raw in self.recording.live() if raw.serial in events}
-        threads = self.recording.running_threads()
+        threads: Threads | None = None
         found: dict[int, History] = {}
         for serial, each in events.items():
             history = self._built(each, live.get(serial))
-            if history is not None:
-                history.in_use = self._in_use(each, threads)
-                found[serial] = history
+            if history is None:
+                continue
+            if any(raw.kind == EventKind.DISPOSE for raw in each):
+                if threads is None:
+                    threads = self.recording.running_threads()
+                history.in_use = in_use(each, threads, self.recording)
+            found[serial] = history
         return found
-
-    def _in_use(self, events: list[RawEvent], threads: set[int]) -> frozenset[int]:
-        return frozenset(
-            raw.seq
-            for raw in events
-            if raw.kind == EventKind.ADD_REF
-            and self.recording.thread(raw.thread).native in threads
-        )
 
     def _built(
         self, events: list[RawEvent], live: RawLive | None, *, full: bool = True

@@ -88,8 +88,8 @@ class History:
     events_dropped: bool = False  # some events were dropped to stay in bounds
     inherited: bool = False  # came over a fork: the parent's to close
     unsampled: bool = False  # recorded late: `opened` is not its acquire stack
-    # seq of add-refs by threads that still run (or did when the process ended),
-    # and so may have the reference in use
+    # seq of add-refs that a thread that still runs (or did when the process
+    # ended) may have in use; told of handles with a `dispose` event only
     in_use: frozenset[int] = frozenset()
 
     @property

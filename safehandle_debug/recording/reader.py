@@ -196,14 +196,24 @@ class Recording:
                 break
         return slot if slot.serial else None
 
-    def running_threads(self) -> set[int]:
-        """Native ids (gettid) of the threads that may still run, or may have
-        when the process ended; the main thread is not among them.
+    def running_threads(self) -> dict[int, list[RawEvent]]:
+        """The threads that may still run, or may have when the process ended,
+        by native id (gettid), each with its latest events, newest first.
 
-        A thread that ended leaves its block without an owner, though perhaps
-        not at once."""
-        owners = {block.thread for block in self._mapping.blocks(BlockType.EVENTS)} - {0}
-        return {self.thread(owner).native for owner in owners} - {self.header.pid}
+        The main thread is not among them.  A thread that ended leaves its
+        block without an owner, though perhaps not at once."""
+        found: dict[int, list[RawEvent]] = {}
+        for block in self._mapping.blocks(BlockType.EVENTS):
+            if not block.thread or block.generation & 1:
+                continue
+            native = self.thread(block.thread).native
+            if native != self.header.pid:
+                count = min(block.committed, shd.EVENTS_A_BLOCK)
+                rows = shd.EVENT.iter_unpack(
+                    self._mapping.records(block._replace(committed=count))
+                )
+                found[native] = [RawEvent._make(row) for row in rows][::-1]
+        return found
 
     def stack(self, id: int) -> tuple[Frame, ...]:
         """The frames of a stack, innermost first; () when unknown."""
