@@ -68,8 +68,12 @@ class Scope:
 
     @property
     def lowest(self) -> int:
-        """All serials that it owns are above this."""
-        return min([*(low for low, _ in self.opened), *(s - 1 for s in self.adopted)], default=0)
+        """All serials that it owns are above this.
+
+        Raises:
+            ValueError: it owns none.
+        """
+        return min([*(low for low, _ in self.opened), *(s - 1 for s in self.adopted)])
 
     @property
     def is_over(self) -> bool:
@@ -148,7 +152,8 @@ class Scopes:
         after `mark`, and of wider fixtures that are over."""
         own: set[int] = set()
         wider: set[int] = set()
-        for serial in _native.open_since(min([mark, *(s.lowest for s in self.ended())])):
+        lows = [scope.lowest for scope in self.ended() if scope.opened or scope.adopted]
+        for serial in _native.open_since(min([mark, *lows])):
             scope = self.find(serial)
             if scope is not None and scope.is_wider:
                 if scope.is_over:

@@ -22,6 +22,7 @@ class Run:
 
     __slots__ = (
         "allow",
+        "ended",
         "failed",
         "found",
         "in_phase",
@@ -41,6 +42,7 @@ class Run:
         self.seq = 0  # newest event when it began; kept only to find abandoned handles
         self.in_phase = True  # between the beginning and the end of a phase's hook
         self.is_over = False  # torn down
+        self.ended = False  # judged, and no longer what events are marked with
         self.failed = False
         self.judged = False  # its leaks are in the teardown's message
         self.sectioned = False  # its open handles are in a section

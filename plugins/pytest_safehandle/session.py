@@ -19,6 +19,7 @@ something to judge.
 from __future__ import annotations
 
 import os
+import sys
 import time
 import warnings
 from collections.abc import Callable, Generator
@@ -131,6 +132,7 @@ class HandlesSession:
         self._began_ns = time.time_ns()
         self._first = _native.newest_serial()
         self._problems = _native.problem_count()
+        self._sees_reports = False
         self._broken = False
         self._troubles: list[str] = []
 
@@ -145,6 +147,7 @@ class HandlesSession:
         if self._judge is None:
             from pytest_safehandle.verdict import Judge
 
+            self._see_reports()
             folder = str(self._config.invocation_params.dir)
             verbosity = self._config.get_verbosity("handles")
             self._judge = Judge(self.settings, self._scopes, folder, verbosity, self._began_ns)
@@ -216,6 +219,9 @@ class HandlesSession:
         run = self._begin(item)
         try:
             result = yield
+        except BaseException as error:
+            self._failed(run, error)
+            raise
         finally:
             run.in_phase = False
         if _native.problem_count() != self._problems:
@@ -228,8 +234,14 @@ class HandlesSession:
         run.in_phase = True
         try:
             result = yield
+        except BaseException as error:
+            self._failed(run, error)
+            raise
         finally:
             run.in_phase = False
+        if vars(item).get("_excinfo"):
+            # A unittest's: pytest raises it only when it makes the report.
+            self._see_reports()
         if _native.problem_count() != self._problems:
             self._fail_misuse(run)
         return result
@@ -240,51 +252,65 @@ class HandlesSession:
         run.in_phase = True
         try:
             result = yield
-        except BaseException:
-            run.failed = True
+            run.in_phase, run.is_over = False, True
+            if _native.problem_count() != self._problems:
+                self._fail_misuse(run)
+            if not self._is_idle(run):
+                self._act(run, self._guard(lambda: self._verdict(run), None))
+            return result
+        except BaseException as error:
+            run.in_phase = False
+            self._failed(run, error)
             raise
         finally:
-            run.in_phase = False
-            run.is_over = True
-        if _native.problem_count() != self._problems:
-            self._fail_misuse(run)
-        if self._is_idle(run):
-            return result
-        verdict = self._guard(lambda: self._verdict(run), None)
-        if verdict is not None:
-            for warning in verdict.warnings:
-                item.warn(warning)
-            if verdict.error is not None:
-                pytest.fail(verdict.error, pytrace=False)
-        return result
+            self._end(run)
 
-    @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_runtest_makereport(
-        self, item: pytest.Item, call: pytest.CallInfo[None]
-    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        report = yield
+    def pytest_exception_interact(self, node: object) -> None:
+        # Comes also for a subtest, which fails without an exception in the test.
+        if self._run is not None and self._run.item is node:
+            self._run.failed = True
+
+    def _failed(self, run: Run, error: BaseException) -> None:
+        self._see_reports()
+        unittest = sys.modules.get("unittest")
+        skips = (pytest.skip.Exception, *((unittest.SkipTest,) if unittest else ()))
+        run.failed |= not isinstance(error, skips)
+
+    def _see_reports(self) -> None:
+        """From now on looks at the reports of tests: most sessions never need it."""
+        if not self._sees_reports:
+            self._sees_reports = True
+            self._config.pluginmanager.register(_Reports(self), "handles-reports")
+
+    def see_report(self, item: pytest.Item, report: pytest.TestReport) -> None:
+        """Completes a report of a phase."""
         run = self._run
         if run is None or run.item is not item:
-            return report
+            return
         if not report.passed:
             run.failed |= report.failed or hasattr(report, "wasxfail")
         # Within a phase's hook it is a subtest's report.
         if run.in_phase:
-            return report
+            return
         if report.failed:
             self._guard(lambda: self._add_sections(run, report), None)
         if run.found:
             self._attach(run, report)
-        if call.when == "teardown":
-            self._end(run)
-        return report
+
+    def _act(self, run: Run, verdict: Verdict | None) -> None:
+        if verdict is None:
+            return
+        for warning in verdict.warnings:
+            run.item.warn(warning)
+        if verdict.error is not None:
+            pytest.fail(verdict.error, pytrace=False)
 
     def _run_of(self, item: pytest.Item) -> Run:
         run = self._run
         return run if run is not None and run.item is item else self._begin(item)
 
     def _begin(self, item: pytest.Item) -> Run:
-        if self._run is not None:
+        if self._run is not None and not self._run.ended:
             self._end(self._run)
         self._run = run = Run(item, _native.newest_serial(), thread_names())
         _marked.append(item.nodeid)
@@ -294,7 +320,7 @@ class HandlesSession:
         return run
 
     def _end(self, run: Run) -> None:
-        self._run = None
+        run.ended = True
         self._scopes.end_test()
         _marked.pop()
         _native.set_test(_marked[-1] if _marked else None)
@@ -362,6 +388,7 @@ class HandlesSession:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self) -> None:
+        self._run = None
         told: dict[str, Any] = self._guard(self._finish, {})
         told["notes"] = [*told.get("notes", ()), *self._troubles]
         output = getattr(self._config, "workeroutput", None)
@@ -381,3 +408,18 @@ class HandlesSession:
         if lost is not None:
             told["notes"] = [*told.get("notes", ()), lost]
         return told
+
+
+class _Reports:
+    """Shows the reports of tests to the session."""
+
+    def __init__(self, session: HandlesSession) -> None:
+        self._session = session
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        report = yield
+        self._session.see_report(item, report)
+        return report
