@@ -79,6 +79,8 @@ def test_an_add_ref_without_release_is_named() -> None:
 
 def test_balanced_references_are_not_named() -> None:
     """Also when another thread released them, and when a close ended all."""
+    swept = event(4, "close", ending="swept")
+    assert outstanding([event(1, "acquire"), event(2, "add-ref"), swept]) == {2}
     across = [
         event(1, "acquire"),
         event(2, "add-ref", thread="A"),
@@ -124,6 +126,10 @@ def test_findings_on_it_come_first() -> None:
     )
     lines = handle_lines(detail_of(told, life="ended", over=True), START, 120, 8)
     assert plain(lines[0]).startswith("✗ ")
+    narrow = handle_page(detail_of(told, life="ended", over=True), START, 60)
+    shown = " ".join(plain(line).strip() for line in narrow)
+    (message,) = detail_of(told, life="ended", over=True).messages
+    assert message in shown
 
 
 @pytest.fixture

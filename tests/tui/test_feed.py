@@ -13,6 +13,7 @@ from safehandle_tui.model.detail import HandleDetail, SiteDetail
 from safehandle_tui.model.feed import Feed, View, ViewSpec
 from safehandle_tui.model.filters import parse_filter
 from safehandle_tui.model.rows import HandleRow, SiteRow
+from safehandle_tui.model.states import process_state
 from safehandle_tui.model.text import plain
 from support_recording import DEAD_PID, STARTED_NS
 from support_screens import (
@@ -167,7 +168,7 @@ def test_what_only_the_end_of_the_interpreter_closed_was_left(sessions_root: Pat
     left = [row.serial for row in handles(view) if row.life == "left"]
     assert left == [2, 3, swept, dropped]
     assert plain(view.headline).startswith("ended: 4 handles were never closed")
-    assert view.processes[0].left >= 4
+    assert view.processes[0].open == 4
 
 
 def test_killed_holding_handles(sessions_root: Path) -> None:
@@ -395,3 +396,25 @@ def test_a_large_recording_is_shown_before_it_is_read(
     assert sites(view)[0].open == 40
     assert plain(view.tally) == "  reading 51 events …".strip()
     assert "1 double-release" in plain(seen(feed, ViewSpec()).tally)
+
+
+def test_a_child_that_left_without_a_word_is_no_alarm(sessions_root: Path) -> None:
+    """os._exit in a child that holds nothing: the session just ended."""
+    folder = sessions_root / "20231114T221320.000000-4711"
+    folder.mkdir(mode=0o700)
+    sources = Sources(sessions_root / "code")
+    parent = builder(sources, alive=False, pid=DEAD_PID)
+    parent.close(parent.acquire())
+    parent.end().write(folder)
+    child = builder(sources, alive=False, pid=DEAD_PID + 1, parent_pid=DEAD_PID)
+    child.close(child.acquire())
+    child.write(folder)
+    feed = Feed([str(folder)], FrozenClock())
+    view = seen(feed, ViewSpec())
+    assert view.state == "ended"
+    assert process_state(view.processes[1]) == ("○ gone", "muted")
+    child.acquire()
+    child.write(folder)
+    view = seen(Feed([str(folder)], FrozenClock()), ViewSpec())
+    assert view.state == "died"
+    assert plain(view.headline).startswith("post-mortem: died holding 1 handle")

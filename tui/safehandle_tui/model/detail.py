@@ -6,6 +6,7 @@ into lines of text for any width without touching a file again.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -110,7 +111,9 @@ def outstanding(events: Sequence[Event]) -> set[int]:
         elif event.kind == "release" and out:
             own = [each for each in out if each.thread == event.thread]
             out.remove((own or out)[-1])
-        elif event.kind == "close":
+        elif event.kind == "close" and event.ending in ("closed", "exited"):
+            # The release that let it close is told by the close alone; what a
+            # finalizer or the exit closed was closed over them.
             out.clear()
     return {event.seq for event in out}
 
@@ -268,8 +271,18 @@ def _event_lines(detail: HandleDetail, now_ns: int, *, page: bool) -> list[Line]
     return [*lines, last] if last else lines
 
 
-def _finding_lines(detail: HandleDetail) -> list[Line]:
-    return [(("✗ ", "bad"), (message, "bad")) for message in detail.messages]
+def _finding_lines(detail: HandleDetail, cells: int) -> list[Line]:
+    lines: list[Line] = []
+    for message in detail.messages:
+        for at, text in enumerate(textwrap.wrap(message, max(20, cells - 2))):
+            lines.append((("  " if at else "✗ ", "bad"), (text, "bad")))
+    return lines
+
+
+def _number_of(row: HandleRow) -> str:
+    """ "fd 7"; of a type with numbers of its own "value 7"."""
+    space = row.history.space
+    return f"{clean(space) if space != row.owner else 'value'} {row.value}"
 
 
 # --- a handle ---
@@ -280,7 +293,7 @@ def handle_title(detail: HandleDetail, now_ns: int) -> Line:
     row, history = detail.row, detail.history
     spans: list[Span] = [
         (f"#{row.serial} ", "muted"),
-        (f"{row.owner} {clean(history.space)} {row.value}", "title"),
+        (f"{row.owner} {_number_of(row)}", "title"),
     ]
     if row.life == "open":
         spans.append((f" · open {age(row.age_ns(now_ns))}", "warn"))
@@ -308,7 +321,7 @@ def handle_lines(detail: HandleDetail, now_ns: int, cells: int, rows: int) -> li
 
     `rows` of room decide whether there is surrounding source as well."""
     events = _event_lines(detail, now_ns, page=False)
-    lines = _finding_lines(detail)
+    lines = _finding_lines(detail, cells)
     if detail.row.detail:
         lines.append(((detail.row.detail, "accent"),))
     stack = _stack_pane(detail.history.opened, detail, rows - len(lines))
@@ -326,7 +339,7 @@ def handle_page(detail: HandleDetail, now_ns: int, cells: int) -> list[Line]:
     if detail.row.detail:
         lines += [((detail.row.detail, "accent"),), ()]
     if detail.messages:
-        lines += [*_finding_lines(detail), ()]
+        lines += [*_finding_lines(detail, cells), ()]
     lines.append((("opened by", "head"),))
     lines += _source_lines(detail.history.opened, detail.source, detail.cwd)
     lines += [(), *_event_lines(detail, now_ns, page=True)]
@@ -368,7 +381,7 @@ def _member(row: HandleRow, now_ns: int) -> Line:
     role: Role = "muted" if row.life == "ended" else "text"
     spans: list[Span] = [
         (f" {fit(f'#{row.serial}', 6, align='>')}  ", "muted"),
-        (f"{clean(row.history.space)} {row.value:<4} ", role),
+        (f"{_number_of(row):<7} ", role),
         (fit(age(row.age_ns(now_ns)), 6, align=">"), role),
         (f"  refs {row.refs} ", "warn" if row.refs > 1 else role),
     ]

@@ -26,8 +26,7 @@ class ProcessEntry:
     key: str  # path of the recording, or ALL
     pid: str
     state: Span
-    live: int
-    left: int
+    open: int
     rate: float | None
     events: int
     lost: int
@@ -52,8 +51,7 @@ def _together(processes: Sequence[ProcessRow]) -> ProcessEntry:
         key=ALL,
         pid="all",
         state=(f"{count(running)} running", "text"),
-        live=sum(info.live for info in infos),
-        left=sum(each.left for each in processes),
+        open=sum(each.open for each in processes),
         rate=sum(rates) if rates else None,
         events=sum(info.events for info in infos),
         lost=sum(info.dropped for info in infos),
@@ -69,8 +67,7 @@ def _entry(process: ProcessRow) -> ProcessEntry:
             key=process.path,
             pid="?",
             state=process_state(process),
-            live=0,
-            left=0,
+            open=0,
             rate=None,
             events=0,
             lost=0,
@@ -84,8 +81,7 @@ def _entry(process: ProcessRow) -> ProcessEntry:
         key=process.path,
         pid=str(info.pid),
         state=process_state(process),
-        live=info.live,
-        left=process.left,
+        open=process.open,
         rate=process.rate,
         events=info.events,
         lost=info.dropped,
@@ -113,8 +109,7 @@ def _rate(entry: ProcessEntry, now_ns: int, width: int) -> Span:
 
 
 def _open(entry: ProcessEntry, now_ns: int, width: int) -> Span:
-    number = entry.live or entry.left
-    return count(number), "strong" if number else "muted"
+    return count(entry.open), "strong" if entry.open else "muted"
 
 
 def _unsorted(entry: ProcessEntry, now_ns: int) -> int:

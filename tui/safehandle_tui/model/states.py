@@ -14,9 +14,9 @@ from safehandle_tui.model.tracks import ProcessRow
 
 __all__ = ["State", "badge", "headline", "process_state", "state_of", "tally", "waiting_lines"]
 
-# waiting: no recording yet.  live: a process runs.  ended: all exited.
-# died: all are gone, and a signal killed one at least.  disconnected: no
-# recording can be read any more.
+# waiting: no recording yet.  live: a process runs.  ended: all are gone.
+# died: all are gone, and the first, or one that held handles, did not end by
+# itself.  disconnected: no recording can be read any more.
 State = Literal["waiting", "live", "ended", "died", "disconnected"]
 
 _BADGES: Final[dict[State, Span]] = {
@@ -32,12 +32,19 @@ def state_of(processes: Sequence[ProcessRow]) -> State:
     """The state of a session from those of its processes."""
     if not processes:
         return "waiting"
-    readable = [each.info for each in processes if each.info is not None and each.error is None]
+    readable = [each for each in processes if each.info is not None and each.error is None]
     if not readable:
         return "disconnected"
-    if any(info.ended == "running" for info in readable):
+    if any(_ended(each) == "running" for each in readable):
         return "live"
-    return "died" if any(info.ended == "signal" for info in readable) else "ended"
+    # Children that leave by os._exit or exec are as good as killed for us,
+    # and nothing to be alarmed about when they hold nothing.
+    died = [each for each in readable if _ended(each) == "signal"]
+    return "died" if readable[0] in died or any(each.open for each in died) else "ended"
+
+
+def _ended(process: ProcessRow) -> str:
+    return process.info.ended if process.info is not None else ""
 
 
 def badge(state: State, *, paused: bool) -> Span:
@@ -57,6 +64,8 @@ def process_state(process: ProcessRow) -> Span:
     if info.ended == "running":
         return "● running", "good"
     if info.ended == "signal":
+        if info.exit_code is None and process.depth and not process.open:
+            return "○ gone", "muted"
         return f"✗ {killed(info)}", "bad"
     if info.exit_code in (0, None):
         return "○ exited" + (" 0" if info.exit_code == 0 else ""), "text"

@@ -74,7 +74,7 @@ class ProcessRow:
     info: ProcessInfo | None  # None when the recording could never be read
     depth: int  # below its parent in the list
     rate: float | None  # change of `live` a minute; None when not known
-    left: int  # handles that nobody closed before it exited
+    open: int  # handles open now, held when it died, or never closed
     error: str | None  # why the recording cannot be read (any more)
     reading: bool = False  # its events are still to be read
 
@@ -156,7 +156,7 @@ class Track:
             info=self.info,
             depth=depth,
             rate=self._rate(),
-            left=len(self._left),
+            open=self._open(),
             error=self.error,
             reading=self._reading,
         )
@@ -262,6 +262,13 @@ class Track:
         if last - first < _RATE_LEAST_NS:
             return None
         return (now - before) * 60e9 / (last - first)
+
+    def _open(self) -> int:
+        if self.info is None:
+            return 0
+        if self.info.ended == "running" or self._cut:
+            return self.info.live
+        return sum(1 for row in self.rows(ended=False) if row.life != "ended")
 
     # --- rows ---
 
