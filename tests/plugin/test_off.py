@@ -82,7 +82,7 @@ def test_is_off_when_no_test_runs(suite, option):
 def test_help_markers_and_fixtures_name_what_there_is(suite):
     """All options, ini values, the marker and the fixture are documented."""
     suite.write("")
-    suite.run_plain("--help").stdout.fnmatch_lines(
+    suite.run_here("--help").stdout.fnmatch_lines(
         [
             "leaked and wrongly released handles:",
             "*--handles *",
@@ -97,10 +97,10 @@ def test_help_markers_and_fixtures_name_what_there_is(suite):
             "*verbosity_handles (string):*",
         ]
     )
-    suite.run_plain("--markers").stdout.fnmatch_lines(
+    suite.run_here("--markers").stdout.fnmatch_lines(
         ["@pytest.mark.handles(on_leak=None, allow=(), expect=None, reason=None): *"]
     )
-    suite.run_plain("--fixtures").stdout.fnmatch_lines(["handles -- *", "*What this test does*"])
+    suite.run_here("--fixtures").stdout.fnmatch_lines(["handles -- *", "*What this test does*"])
 
 
 def test_header_says_that_it_is_on(suite):

@@ -404,3 +404,48 @@ def test_setup_only_and_setup_show(suite):
     suite.write(MIXED)
     assert suite.run("--setup-only").ret == 0
     suite.run("--setup-show").assert_outcomes(passed=9, failed=1, errors=3)
+
+
+@pytest.mark.parametrize("stop", ["pytest.exit('enough')", "raise KeyboardInterrupt"])
+def test_session_that_is_interrupted(suite, stop):
+    """What was found before is told; the interrupted test is not judged."""
+    result = suite.check(
+        HEAD
+        + f"""
+    def test_leaks():
+        kept.append(opened())
+
+    def test_stops():
+        handle = opened()
+        {stop}
+
+    def test_never_runs():
+        pass
+    """
+    )
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines(["*ERROR at teardown of test_leaks*", "1 leaked"])
+    result.stdout.no_fnmatch_line("*INTERNALERROR*")
+
+
+def test_timeout(suite):
+    """A test that is stopped by a signal failed for its own reason."""
+    pytest.importorskip("pytest_timeout")
+    result = suite.check(
+        HEAD
+        + """
+    import threading
+
+    def test_hangs():
+        handle = opened()
+        threading.Event().wait()
+
+    def test_is_clean():
+        opened().close()
+    """,
+        "-p",
+        "timeout",
+        "--timeout=1",
+    )
+    result.assert_outcomes(failed=1, passed=1)
+    result.stdout.fnmatch_lines(["*- Handles still open -*"])

@@ -146,7 +146,7 @@ def test_marker(suite):
 )
 def test_marker_that_makes_no_sense(suite, arguments, complaint):
     """A usage error at collection that names test and accepted values."""
-    result = suite.check(
+    suite.write(
         f"""
         import pytest
 
@@ -154,6 +154,7 @@ def test_marker_that_makes_no_sense(suite, arguments, complaint):
         def test_marked(): pass
         """
     )
+    result = suite.run_here("--handles")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["ERROR: test_it.py::test_marked: @pytest.mark.handles: *"])
     assert complaint in result.stderr.str()
@@ -176,7 +177,7 @@ def test_ini_value_that_makes_no_sense(suite, line, complaint):
     suite.write(LEAKS)
     suite.pytester.makeini(f"[pytest]\n{line}")
     option = [] if line.startswith("handles =") else ["--handles"]
-    result = suite.run_plain(*option)
+    result = suite.run_here(*option)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert complaint in result.stderr.str()
     assert "Traceback" not in result.stderr.str()
@@ -220,7 +221,7 @@ def test_session_folder_has_the_recording_otherwise(suite):
 def test_recording_that_cannot_be_written(suite, path, complaint):
     """A usage error, and nothing is overwritten."""
     suite.write(LEAKS)
-    result = suite.run(f"--handles-recording={path}")
+    result = suite.run_here("--handles", f"--handles-recording={path}")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([f"ERROR: --handles-recording*{complaint}*"])
     assert (suite.pytester.path / "test_it.py").stat().st_size > 0
