@@ -43,8 +43,6 @@ class Recorder:
         )
         if running and not wanted:
             return cls(started=False, session=None, previous=None)
-        if running:
-            _native.stop_recording()
         previous = os.environ.get(SESSION_VARIABLE)
         try:
             if settings.recording is not None:
@@ -53,6 +51,8 @@ class Recorder:
             else:
                 session = join_session()
                 path = new_recording_path(session, os.getpid(), start_ticks(os.getpid()) or 0)
+            if running:
+                _native.stop_recording()
             _native.start_recording(
                 path,
                 level=settings.level,
