@@ -5,6 +5,8 @@ General layout:
 - `_native`     the C core: handle types, stacks, the recorder
 - `errors`      what the core raises
 - `children`    what a forked child needs from Python
+- `handles`     what is built upon handles, one resource a file;
+                loaded when they are asked for
 - `recording`   reads recordings, `ledger` replays them, `findings` judges;
                 none of these is imported here: a program that only uses
                 handles pays for nothing else
@@ -24,10 +26,13 @@ from safehandle_debug._native import (
     CriticalHandleMinusOneIsInvalid,
     CriticalHandleZeroOrMinusOneIsInvalid,
     Hold,
+    SafeBuffer,
     SafeFileHandle,
     SafeHandle,
     SafeHandleMinusOneIsInvalid,
     SafeHandleZeroOrMinusOneIsInvalid,
+    SafeMemoryMappedFileHandle,
+    SafeMemoryMappedViewHandle,
     SafePipeHandle,
 )
 from safehandle_debug.errors import (
@@ -42,6 +47,7 @@ from safehandle_debug.errors import (
 
 TYPE_CHECKING = False  # `typing` would cost every start milliseconds
 if TYPE_CHECKING:
+    from safehandle_debug.handles.file_stream import FileStream
     from safehandle_debug.ledger import History
 
 __all__ = [
@@ -49,6 +55,7 @@ __all__ = [
     "CriticalHandle",
     "CriticalHandleMinusOneIsInvalid",
     "CriticalHandleZeroOrMinusOneIsInvalid",
+    "FileStream",
     "HandleClosedError",
     "HandleNotSupportedError",
     "HandleOverflowError",
@@ -56,13 +63,36 @@ __all__ = [
     "Hold",
     "NullHandleError",
     "RecordingError",
+    "SafeBuffer",
     "SafeFileHandle",
     "SafeHandle",
     "SafeHandleError",
     "SafeHandleMinusOneIsInvalid",
     "SafeHandleZeroOrMinusOneIsInvalid",
+    "SafeMemoryMappedFileHandle",
+    "SafeMemoryMappedViewHandle",
     "SafePipeHandle",
 ]
+
+# What few programs need is loaded when it is asked for: name -> module.
+_LAZY = {
+    "FileStream": "safehandle_debug.handles.file_stream",
+}
+
+if not TYPE_CHECKING:  # checkers would take any name to be here
+
+    def __getattr__(name: str) -> object:
+        if name not in _LAZY:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module
+
+        value = getattr(import_module(_LAZY[name]), name)
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})
 
 
 def _read_provenance(handle: SafeHandle | CriticalHandle, serial: int) -> History:

@@ -49,6 +49,7 @@ typedef struct {
 #define SHD_IS_HANDLE SHD_BIT(7)
 #define SHD_IS_CRITICAL SHD_BIT(8) /* a CriticalHandle: no reference count */
 #define SHD_COLLECTED SHD_BIT(9)   /* became garbage in a collection */
+#define SHD_RESETS SHD_BIT(11) /* the value is -1 once released: an address */
 
 typedef struct {
     shd_critical base;
@@ -206,6 +207,9 @@ int shd_critical_handle_add(PyObject *module, shd_interp *state);
 int shd_hold_add(PyObject *module, shd_interp *state);
 int shd_file_add(PyObject *module, shd_interp *state);
 int shd_pipe_add(PyObject *module, shd_interp *state);
+int shd_buffer_add(PyObject *module, shd_interp *state);
+int shd_mapping_add(PyObject *module, shd_interp *state);
+int shd_view_add(PyObject *module, shd_interp *state);
 
 PyObject *shd_hold_new(shd_interp *state, shd_handle *handle);
 

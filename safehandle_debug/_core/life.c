@@ -304,6 +304,9 @@ finish(shd_handle *handle, int perform, int ending, int flags)
         else {
             result = call_hook(handle, flags, extra);
         }
+        if (shd_has(handle, SHD_RESETS)) {
+            handle->value = -1;
+        }
     }
     errno = saved_errno;
     return result;

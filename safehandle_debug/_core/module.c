@@ -342,6 +342,9 @@ module_exec(PyObject *module)
         shd_hold_add,
         shd_file_add,
         shd_pipe_add,
+        shd_buffer_add,
+        shd_mapping_add,
+        shd_view_add,
     };
     for (size_t i = 0; i < Py_ARRAY_LENGTH(adders); i++) {
         if (adders[i](module, state) < 0) {
