@@ -31,9 +31,11 @@ from safehandle_debug._native import (
     SafeHandle,
     SafeHandleMinusOneIsInvalid,
     SafeHandleZeroOrMinusOneIsInvalid,
+    SafeKeyringHandle,
     SafeMemoryMappedFileHandle,
     SafeMemoryMappedViewHandle,
     SafePipeHandle,
+    SafeSocketHandle,
 )
 from safehandle_debug.errors import (
     HandleClosedError,
@@ -69,9 +71,11 @@ __all__ = [
     "SafeHandleError",
     "SafeHandleMinusOneIsInvalid",
     "SafeHandleZeroOrMinusOneIsInvalid",
+    "SafeKeyringHandle",
     "SafeMemoryMappedFileHandle",
     "SafeMemoryMappedViewHandle",
     "SafePipeHandle",
+    "SafeSocketHandle",
 ]
 
 # What few programs need is loaded when it is asked for: name -> module.

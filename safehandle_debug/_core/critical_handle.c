@@ -54,6 +54,12 @@ critical_minus_init(PyObject *self, PyObject *args, PyObject *kwargs)
     return init_without_arguments(self, args, kwargs, -1);
 }
 
+PyDoc_STRVAR(zero_doc,
+"CriticalHandleZeroOrMinusOneIsInvalid()\n--\n\n"
+"A CriticalHandle whose invalid values are 0 and -1.");
+PyDoc_STRVAR(minus_doc,
+"CriticalHandleMinusOneIsInvalid()\n--\n\n"
+"A CriticalHandle whose invalid value is -1.");
 PyDoc_STRVAR(critical_doc,
 "CriticalHandle(invalid_handle_value)\n--\n\n"
 "A handle without a reference count: close() closes at once, also while\n"
@@ -76,7 +82,7 @@ static PyType_Spec critical_spec = {
 };
 
 static PyType_Slot zero_slots[] = {
-    {Py_tp_doc, (void *)"A CriticalHandle whose invalid values are 0 and -1."},
+    {Py_tp_doc, (void *)zero_doc},
     {Py_tp_init, critical_zero_init},
     {Py_tp_dealloc, shd_handle_dealloc},
     {0, NULL},
@@ -91,7 +97,7 @@ static PyType_Spec zero_spec = {
 };
 
 static PyType_Slot minus_slots[] = {
-    {Py_tp_doc, (void *)"A CriticalHandle whose invalid value is -1."},
+    {Py_tp_doc, (void *)minus_doc},
     {Py_tp_init, critical_minus_init},
     {Py_tp_dealloc, shd_handle_dealloc},
     {0, NULL},

@@ -30,23 +30,6 @@ shd_descriptor_fileno(PyObject *self, PyObject *Py_UNUSED(ignored))
 }
 
 static int
-adopt(shd_handle *handle, int64_t value)
-{
-    if (value < 0 || value > INT_MAX) {
-        handle->value = value;
-        return 0;
-    }
-    if (shd_life_adopt(handle, value, NULL) < 0) {
-        return -1;
-    }
-    if (shd_events_settle(0) < 0) {
-        shd_life_invalidate(handle); /* not ours to close, then */
-        return -1;
-    }
-    return 0;
-}
-
-static int
 parse(PyObject *args, PyObject *kwargs, int64_t *value, int *owns)
 {
     static char *names[] = {"value", "owns_handle", NULL};
@@ -65,13 +48,7 @@ shd_native_init(PyObject *self, PyObject *args, PyObject *kwargs)
     if (parse(args, kwargs, &value, &owns) < 0) {
         return -1;
     }
-    if (atomic_load(&handle->state) != 0) {
-        PyErr_Format(shd_interp_error(SHD_ERROR_STATE),
-                     "%.200s is initialised already", Py_TYPE(self)->tp_name);
-        return -1;
-    }
-    shd_handle_init(handle, -1, owns, SHD_INVALID_1);
-    return adopt(handle, value);
+    return shd_handle_init_value(handle, -1, value, owns);
 }
 
 /* Exact native types take this way round tp_new and tp_init; Python
@@ -113,13 +90,8 @@ shd_native_vectorcall(PyObject *type, PyObject *const *args, size_t nargsf,
     }
     shd_handle *handle
         = (shd_handle *)shd_handle_new((PyTypeObject *)type, NULL, NULL);
-    if (handle == NULL) {
-        return NULL;
-    }
-    shd_handle_init(handle, -1, owns, SHD_INVALID_1);
-    if (adopt(handle, value) < 0) {
-        Py_DECREF(handle);
-        return NULL;
+    if (handle != NULL && shd_handle_init_value(handle, -1, value, owns) < 0) {
+        Py_CLEAR(handle);
     }
     return (PyObject *)handle;
 }

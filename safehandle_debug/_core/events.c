@@ -362,7 +362,8 @@ shd_events_acquired(shd_handle *handle, PyObject *detail)
     if (!is_ready()) {
         return;
     }
-    int owned = shd_has(handle, SHD_OWNS);
+    int owned
+        = shd_has(handle, SHD_OWNS) && !shd_has(handle, SHD_SHARES_NUMBER);
     int fd_space = owned && shd_type_info_of(Py_TYPE(handle))->fd_space;
     uint64_t other = fd_space ? other_fd_owner(handle) : 0;
     if (fd_space) {

@@ -256,6 +256,27 @@ set_handle_property(shd_handle *self, PyObject *number,
     return set_value(self, value);
 }
 
+int
+shd_handle_init_value(shd_handle *handle, int64_t invalid, int64_t value,
+                      int owns)
+{
+    if (init_once((PyObject *)handle, invalid, owns, 0) < 0) {
+        return -1;
+    }
+    if (!is_worth_owning(handle, value)) {
+        handle->value = value;
+        return 0;
+    }
+    if (shd_life_adopt(handle, value, NULL) < 0) {
+        return -1;
+    }
+    if (shd_events_settle(0) < 0) {
+        shd_life_invalidate(handle); /* not ours to close, then */
+        return -1;
+    }
+    return 0;
+}
+
 static PyObject *
 get_is_closed(shd_handle *self, void *Py_UNUSED(closure))
 {

@@ -49,6 +49,7 @@ typedef struct {
 #define SHD_IS_HANDLE SHD_BIT(7)
 #define SHD_IS_CRITICAL SHD_BIT(8) /* a CriticalHandle: no reference count */
 #define SHD_COLLECTED SHD_BIT(9)   /* became garbage in a collection */
+#define SHD_SHARES_NUMBER SHD_BIT(10) /* its number is its parent's, too */
 #define SHD_RESETS SHD_BIT(11) /* the value is -1 once released: an address */
 
 typedef struct {
@@ -93,6 +94,13 @@ typedef struct {
     /* Frees `extra` where nothing is released (a detached handle); may be
        NULL. */
     void (*forget)(void *extra);
+    /* The handle that this one was made from and holds a reference of, as a
+       strong reference taken out of `extra`; NULL when there is none.  With
+       the GIL, before release or forget; the reference is dropped after. */
+    shd_handle *(*parent)(void *extra);
+    /* The release is seen by other processes (a key revoked): finalizers in a
+       forked child leave it to the parent. */
+    int outside;
 } shd_kind;
 
 typedef struct {
@@ -210,6 +218,8 @@ int shd_pipe_add(PyObject *module, shd_interp *state);
 int shd_buffer_add(PyObject *module, shd_interp *state);
 int shd_mapping_add(PyObject *module, shd_interp *state);
 int shd_view_add(PyObject *module, shd_interp *state);
+int shd_socket_add(PyObject *module, shd_interp *state);
+int shd_keyring_add(PyObject *module, shd_interp *state);
 
 PyObject *shd_hold_new(shd_interp *state, shd_handle *handle);
 
@@ -217,6 +227,11 @@ PyObject *shd_hold_new(shd_interp *state, shd_handle *handle);
  * value, for constructors written in C; made by the type's own constructor
  * when it is a Python subclass. */
 shd_handle *shd_handle_blank(PyTypeObject *type, int64_t invalid);
+
+/* tp_init of native types: the handle begins as `invalid` and adopts `value`
+ * when it is a valid one. */
+int shd_handle_init_value(shd_handle *handle, int64_t invalid, int64_t value,
+                          int owns);
 
 /* One-call acquisition: begin makes the object and its place in the live
  * table, then comes the system call, then complete or abandon.  No Python code

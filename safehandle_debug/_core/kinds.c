@@ -11,7 +11,7 @@
 #include <string.h>
 
 const shd_kind shd_kind_python
-    = {SHD_KIND_PYTHON, "handle", "", NULL, NULL};
+    = {SHD_KIND_PYTHON, "handle", "", NULL, NULL, NULL, 0};
 
 static const shd_kind *kinds[SHD_KINDS];
 
@@ -22,7 +22,7 @@ shd_kind_by_number(int number)
 }
 
 #define CACHE_SIZE 64
-#define NATIVE_MARK "__native_handle__"
+#define NATIVE_MARK "_native_handle"
 
 static shd_type_info cache[CACHE_SIZE];
 

@@ -104,12 +104,39 @@ forget_extra(shd_handle *handle, void *extra)
     }
 }
 
+/* What the handle was made from: a strong reference taken out of `extra`. */
+static shd_handle *
+take_parent(shd_handle *handle, void *extra)
+{
+    const shd_kind *kind
+        = extra == NULL ? NULL : shd_type_native_kind(Py_TYPE(handle));
+    return kind == NULL || kind->parent == NULL ? NULL : kind->parent(extra);
+}
+
+/* Drops the reference that `handle` held of its parent; never raises. */
+static void
+let_go_of(shd_handle *parent)
+{
+    if (parent == NULL) {
+        return;
+    }
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    if (shd_life_release(parent) < 0) {
+        PyErr_WriteUnraisable((PyObject *)parent);
+    }
+    Py_DECREF(parent);
+    PyErr_Restore(type, value, traceback);
+}
+
 static void
 leave_unreleased(shd_handle *handle)
 {
     void *extra;
     leave(handle, &extra);
+    shd_handle *parent = take_parent(handle, extra);
     forget_extra(handle, extra);
+    let_go_of(parent);
 }
 
 int
@@ -267,12 +294,13 @@ finish(shd_handle *handle, int perform, int ending, int flags)
     int64_t value = handle->value;
     int saved_errno = errno;
     int result = 0;
-    if (perform && !kind->release && (flags & SHD_FLAG_FINALIZER)
+    if (perform && (!kind->release || kind->outside)
+        && (flags & SHD_FLAG_FINALIZER)
         && shd_has(handle, SHD_VALUED)
         && shd_is_inherited(shd_serial(handle))
         && !shd_type_info_of(Py_TYPE(handle))->release_inherited) {
-        /* The parent still has it: a hook's effects reach beyond this
-           process. */
+        /* The parent process still has it, and the release would reach beyond
+           this one. */
         perform = 0;
         ending = SHD_ENDING_INHERITED;
     }
@@ -282,6 +310,7 @@ finish(shd_handle *handle, int perform, int ending, int flags)
     }
     void *extra;
     int claimed = leave(handle, &extra);
+    shd_handle *parent = take_parent(handle, extra);
     if (claimed && !perform) {
         forget_extra(handle, extra);
     }
@@ -308,6 +337,7 @@ finish(shd_handle *handle, int perform, int ending, int flags)
             handle->value = -1;
         }
     }
+    let_go_of(parent);
     errno = saved_errno;
     return result;
 }
@@ -512,6 +542,15 @@ shd_life_detach(shd_handle *handle)
         }
         if (state & SHD_CLOSED) {
             return closed_error(handle);
+        }
+        const shd_kind *kind = shd_type_native_kind(Py_TYPE(handle));
+        if (kind != NULL && kind->parent != NULL
+            && shd_table_extra(handle->slot) != NULL) {
+            PyErr_Format(shd_interp_error(SHD_ERROR_NOT_SUPPORTED),
+                         "%.200s cannot be detached: it lives on another "
+                         "handle",
+                         Py_TYPE(handle)->tp_name);
+            return -1;
         }
         uint32_t others = shd_refs(state) - !(state & SHD_DISPOSED);
         if (others) {

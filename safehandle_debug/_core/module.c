@@ -238,6 +238,7 @@ guard_exit(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
     }
     if (shd_recording()
         && PyInterpreterState_Get() == PyInterpreterState_Main()) {
+        shd_thread_reap();
         shd_rec.header->finalizing_seq = shd_rec.header->next_seq;
     }
     Py_RETURN_NONE;
@@ -345,6 +346,8 @@ module_exec(PyObject *module)
         shd_buffer_add,
         shd_mapping_add,
         shd_view_add,
+        shd_socket_add,
+        shd_keyring_add,
     };
     for (size_t i = 0; i < Py_ARRAY_LENGTH(adders); i++) {
         if (adders[i](module, state) < 0) {

@@ -34,8 +34,8 @@ shd_thread_start(void)
     return 0;
 }
 
-static void
-reap_ended_threads(void)
+void
+shd_thread_reap(void)
 {
     shd_thread **at = &threads;
     while (*at != NULL) {
@@ -56,7 +56,7 @@ shd_thread_get(void)
     if (current != NULL) {
         return current;
     }
-    reap_ended_threads();
+    shd_thread_reap();
     shd_thread *thread = mmap(NULL, sizeof(*thread), PROT_READ | PROT_WRITE,
                               MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (thread == MAP_FAILED) {

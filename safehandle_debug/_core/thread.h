@@ -50,6 +50,10 @@ uint32_t shd_thread_id(shd_thread *thread);
 /* STRING id of the name of the asyncio task that runs now, or 0. */
 uint32_t shd_thread_task(shd_interp *state);
 
+/* Gives up the blocks of threads that have ended; readers tell by them which
+ * threads still run. */
+void shd_thread_reap(void);
+
 /* After fork, in the child: only the calling thread is left. */
 void shd_thread_forked(void);
 
