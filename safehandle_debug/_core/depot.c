@@ -12,8 +12,10 @@
 
 uint64_t shd_depot_deaths;
 
-/* Text may fill a quarter of the recording; the rest is for events. */
-#define DATA_SHARE 4
+/* Names may fill half of the recording, details an eighth; the rest is for
+   events. */
+#define NAMES_SHARE 2
+#define DETAILS_SHARE 8
 
 typedef struct {
     uint32_t hash;
@@ -114,7 +116,7 @@ grow_data_table(void)
 }
 
 static uint32_t
-intern(int type, const void *payload, size_t size)
+intern(int type, const void *payload, size_t size, unsigned int share)
 {
     check_epoch();
     if (data_table.used * 3 >= data_table.mask * 2 && grow_data_table() < 0) {
@@ -134,7 +136,7 @@ intern(int type, const void *payload, size_t size)
             return data_table.slots[at].id;
         }
     }
-    if (data_bytes + size > shd_rec.size / DATA_SHARE) {
+    if (data_bytes + size > shd_rec.size / share) {
         shd_rec.header->dropped_data++;
         return 0;
     }
@@ -150,22 +152,22 @@ intern(int type, const void *payload, size_t size)
 uint32_t
 shd_depot_bytes(const char *utf8, size_t size)
 {
-    return intern(SHD_DATA_STRING, utf8, size);
+    return intern(SHD_DATA_STRING, utf8, size, NAMES_SHARE);
 }
 
 uint32_t
 shd_depot_string(const char *utf8)
 {
-    return intern(SHD_DATA_STRING, utf8, strlen(utf8));
+    return intern(SHD_DATA_STRING, utf8, strlen(utf8), NAMES_SHARE);
 }
 
-uint32_t
-shd_depot_text(PyObject *str)
+static uint32_t
+intern_text(PyObject *str, unsigned int share)
 {
     uint32_t id = 0;
     if (PyUnicode_IS_COMPACT_ASCII(str)) {
         return intern(SHD_DATA_STRING, PyUnicode_DATA(str),
-                      (size_t)PyUnicode_GET_LENGTH(str));
+                      (size_t)PyUnicode_GET_LENGTH(str), share);
     }
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
@@ -173,11 +175,23 @@ shd_depot_text(PyObject *str)
         = PyUnicode_AsEncodedString(str, "utf-8", "surrogatepass");
     if (bytes != NULL) {
         id = intern(SHD_DATA_STRING, PyBytes_AS_STRING(bytes),
-                    (size_t)PyBytes_GET_SIZE(bytes));
+                    (size_t)PyBytes_GET_SIZE(bytes), share);
         Py_DECREF(bytes);
     }
     PyErr_Restore(type, value, traceback);
     return id;
+}
+
+uint32_t
+shd_depot_text(PyObject *str)
+{
+    return intern_text(str, NAMES_SHARE);
+}
+
+uint32_t
+shd_depot_detail(PyObject *str)
+{
+    return intern_text(str, DETAILS_SHARE);
 }
 
 uint32_t
@@ -189,7 +203,7 @@ shd_depot_type(const char *name, const char *kind, const char *space)
         shd_depot_string(space),
         0,
     };
-    return intern(SHD_DATA_TYPE, &type, sizeof(type));
+    return intern(SHD_DATA_TYPE, &type, sizeof(type), NAMES_SHARE);
 }
 
 uint32_t

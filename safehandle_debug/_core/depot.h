@@ -26,6 +26,10 @@ void shd_depot_reset(void);
 uint32_t shd_depot_bytes(const char *utf8, size_t size);
 uint32_t shd_depot_string(const char *utf8);
 uint32_t shd_depot_text(PyObject *str);
+
+/* Text of which there may be as much as there are handles (paths, reasons,
+ * task names): refused before it takes the room of names. */
+uint32_t shd_depot_detail(PyObject *str);
 uint32_t shd_depot_type(const char *name, const char *kind, const char *space);
 uint32_t shd_depot_code(PyCodeObject *code, Py_ssize_t index);
 uint32_t shd_depot_node(uint32_t parent, uint32_t code, uint32_t lasti,

@@ -381,7 +381,7 @@ shd_events_acquired(shd_handle *handle, PyObject *detail)
             flags |= SHD_FLAG_IMPORTING;
         }
         uint32_t type = shd_type_id(Py_TYPE(handle));
-        uint32_t text = detail == NULL ? 0 : shd_depot_text(detail);
+        uint32_t text = detail == NULL ? 0 : shd_depot_detail(detail);
         shd_live *live = handle->slot ? shd_recorder_live(handle->slot) : NULL;
         if (live != NULL) {
             shd_recorder_live_begin(live);

@@ -193,7 +193,7 @@ shd_thread_task(shd_interp *state)
     if (task != NULL) {
         PyObject *name = PyObject_CallMethod(task, "get_name", NULL);
         if (name != NULL && PyUnicode_Check(name)) {
-            id = shd_depot_text(name);
+            id = shd_depot_detail(name);
         }
         Py_XDECREF(name);
         Py_DECREF(task);
