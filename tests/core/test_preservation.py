@@ -184,3 +184,35 @@ def test_what_the_failures_were(tmp_path: Path, unraisable: list[BaseException |
         if event.kind == "release-failed"
     ]
     assert sorted(failed) == [("Probe", 0), ("SafeFileHandle", 9)]
+
+
+@WAYS
+def test_errors_survive_an_empty_method_cache(
+    give_back: GiveBack, unraisable: list[BaseException | None]
+) -> None:
+    """Looking something up on a type with an error set would lose the error, but
+    only where the cache of methods has nothing: so empty it."""
+
+    def during(_: Probe) -> None:
+        getattr(sys, "_clear_internal_caches", sys._clear_type_cache)()
+        raise LookupError("hook failed")
+
+    raised: list[BaseException] = []
+    for _ in range(20):
+        handle = Probe([])
+        handle.during = during
+        box: list[SafeHandle] = [handle]
+        del handle
+        if give_back in (by_drop, by_collection):
+            give_back(box)
+            continue
+        with pytest.raises(LookupError, match="hook failed") as caught:  # noqa: PT012
+            if give_back is by_close:
+                box[0].close()
+            elif give_back is by_with:
+                box[0].__exit__(None, None, None)
+            else:
+                box[0].dangerous_release()
+        raised.append(caught.value)
+    assert len(raised) + len(unraisable) == 20
+    assert {type(error) for error in [*raised, *unraisable]} == {LookupError}

@@ -343,6 +343,40 @@ def test_a_stack_of_5000_frames(run: Callable[..., Run]) -> None:
     assert len(below) >= 31
 
 
+def test_hot_constructors(run: Callable[..., Run]) -> None:
+    """Specialized calls put frames of the interpreter's own between those of the
+    program; they are neither shown nor touched."""
+    result = run(
+        """
+        import os
+        from safehandle_debug import SafeFileHandle
+
+        class Made:
+            def __init__(self):
+                self.handle = SafeFileHandle(0, False)
+
+        class Outer:
+            def __init__(self):
+                self.made = Made()
+
+        def make():
+            return Outer()
+
+        for _ in range(3000):
+            make()
+        os.kill(os.getpid(), 9)
+        """
+    )
+    assert result.code == -9, result.err
+    for history in result.first().handles[::100]:
+        assert [frame.function for frame in history.opened] == [
+            "Made.__init__",
+            "Outer.__init__",
+            "make",
+            "<module>",
+        ]
+
+
 def test_code_that_comes_and_goes(tmp_path: Path, fast_switching: None) -> None:
     """Four threads make, run and drop code objects: addresses are used again, and
     no stack names a function that was there before."""
