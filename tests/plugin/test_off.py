@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 LEAKS = """
@@ -115,7 +117,7 @@ def test_core_that_cannot_be_loaded(suite, monkeypatch):
     broken = suite.pytester.mkdir("broken") / "safehandle_debug"
     broken.mkdir()
     (broken / "__init__.py").write_text("raise ImportError('made for another')")
-    monkeypatch.setenv("PYTHONPATH", str(broken.parent))
+    monkeypatch.setenv("PYTHONPATH", str(broken.parent), prepend=os.pathsep)
     suite.write(LEAKS)
     result = suite.run()
     assert result.ret == pytest.ExitCode.USAGE_ERROR
