@@ -109,6 +109,9 @@ def test_a_file_size_limit_from_the_start(run: Callable[..., Run]) -> None:
     assert result.out == "0 unharmed\n 1"
 
 
+@pytest.mark.skipif(
+    "SAFEHANDLE_SANITIZED" in os.environ, reason="a sanitizer needs address space of its own"
+)
 def test_out_of_address_space(run: Callable[..., Run]) -> None:
     """RLIMIT_AS leaves no room to grow: events are dropped, the program goes on."""
     result = run(
@@ -116,13 +119,38 @@ def test_out_of_address_space(run: Callable[..., Run]) -> None:
         + """
 import resource
 pages = int(open("/proc/self/statm").read().split()[0])
-limit = pages * 4096 + (1 << 20)
+limit = pages * 4096 + (8 << 20)
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 busy(1500)
 """
         + AFTERWARDS
     )
     assert result.ok().lines == ["unharmed"]
+
+
+@pytest.mark.skipif(
+    "SAFEHANDLE_SANITIZED" in os.environ, reason="a sanitizer needs address space of its own"
+)
+def test_too_little_address_space_from_the_start(run: Callable[..., Run]) -> None:
+    """Less than the recording's bound: recorded all the same or one line; unharmed."""
+    result = run(
+        """
+        import os, resource, subprocess, sys
+        limit = lambda: resource.setrlimit(resource.RLIMIT_AS, (192 << 20, 192 << 20))
+        environment = {**os.environ, "SAFEHANDLE_DEBUG": "full"}
+        source = (
+            "from safehandle_debug import SafeFileHandle; import os\\n"
+            "SafeFileHandle.open('/dev/null', os.O_RDONLY).close(); print('unharmed')"
+        )
+        done = subprocess.run([sys.executable, "-c", source], preexec_fn=limit, env=environment,
+                              capture_output=True, text=True)
+        assert "Traceback" not in done.stderr, done.stderr
+        assert len(done.stderr.splitlines()) <= 1, done.stderr
+        print(done.returncode, done.stdout, end="")
+        """,
+        level=None,
+    ).ok()
+    assert result.out == "0 unharmed\n"
 
 
 def test_out_of_descriptors(run: Callable[..., Run]) -> None:
