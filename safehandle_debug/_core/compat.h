@@ -67,6 +67,13 @@ shd_frame_lasti(shd_frame *frame)
         return -1;
     }
 #endif
+#if PY_VERSION_HEX >= 0x030D0000
+    /* Hot constructors run on a frame whose code is a constant of the
+       interpreter's: nothing may be hung on it. */
+    if (_PyFrame_IsIncomplete(frame)) {
+        return -1;
+    }
+#endif
     return (int)(_PyInterpreterFrame_LASTI(frame)
                  * (int)sizeof(_Py_CODEUNIT));
 }

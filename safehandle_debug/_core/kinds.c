@@ -191,7 +191,11 @@ shd_type_mark(PyTypeObject *type, const shd_native *native)
 const shd_kind *
 shd_type_native_kind(PyTypeObject *type)
 {
+    /* A lookup that is not cached clears the current exception. */
+    PyObject *error_type, *error, *traceback;
+    PyErr_Fetch(&error_type, &error, &traceback);
     const shd_native *native = native_of(type);
+    PyErr_Restore(error_type, error, traceback);
     return native == NULL ? NULL : native->kind;
 }
 

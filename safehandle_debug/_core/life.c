@@ -98,8 +98,9 @@ leave(shd_handle *handle, void **extra)
 static void
 forget_extra(shd_handle *handle, void *extra)
 {
-    const shd_kind *kind = shd_type_native_kind(Py_TYPE(handle));
-    if (extra != NULL && kind != NULL && kind->forget != NULL) {
+    const shd_kind *kind
+        = extra == NULL ? NULL : shd_type_native_kind(Py_TYPE(handle));
+    if (kind != NULL && kind->forget != NULL) {
         kind->forget(extra);
     }
 }
