@@ -6,8 +6,20 @@ end are the core's whole interface to the floors above it.
 
 import os
 from collections.abc import Callable
-from types import TracebackType
-from typing import Any, ClassVar, Final, Literal, Self, SupportsIndex, final
+from types import GenericAlias, TracebackType
+from typing import (
+    Any,
+    ClassVar,
+    Final,
+    Generic,
+    Literal,
+    ParamSpec,
+    Self,
+    SupportsIndex,
+    TypeAlias,
+    TypeVar,
+    final,
+)
 
 from _typeshed import ReadableBuffer, WriteableBuffer
 from typing_extensions import disjoint_base
@@ -51,6 +63,8 @@ class _Handle(CriticalFinalizer):
     def dispose(self, disposing: bool = True) -> None: ...
     def close(self) -> None: ...
     def provenance(self) -> Any: ...
+    @classmethod
+    def from_param(cls, handle: Self, /) -> Any: ...
     def __enter__(self) -> Self: ...
     def __exit__(
         self,
@@ -188,6 +202,57 @@ class SafeMemoryMappedViewHandle(SafeBuffer):
         cls, file: SafeHandle, size: int = 0, access: int | str = ..., offset: int = 0
     ) -> Self: ...
     def flush(self) -> None: ...
+
+# --- native calls: used through safehandle_debug.marshal ---
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R", covariant=True)
+_T = TypeVar("_T")
+_Field: TypeAlias = tuple[str, int, str, type | None]
+_Parameter: TypeAlias = tuple[str, str, str, type | None, bool, int, tuple[_Field, ...]]
+
+@final
+class NativeFunction(Generic[_P, _R]):
+    """A native function that holds the handles it is given while it runs."""
+
+    def __new__(
+        cls,
+        name: str,
+        address: int,
+        parameters: tuple[_Parameter, ...],
+        result: _Parameter,
+        defaults: tuple[Any, ...],
+        check: bool,
+    ) -> Self: ...
+    def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R: ...
+    __name__: str
+    def __class_getitem__(cls, item: Any, /) -> GenericAlias: ...
+    @property
+    def address(self) -> int: ...
+
+@final
+class Out(Generic[_T]):
+    """A variable that a native function writes."""
+
+    value: _T
+    def __init__(self) -> None: ...
+    def __class_getitem__(cls, item: Any, /) -> GenericAlias: ...
+
+@final
+class Ref(Generic[_T]):
+    """A variable that a native function reads and may write."""
+
+    value: _T
+    def __init__(self, value: _T) -> None: ...
+    def __class_getitem__(cls, item: Any, /) -> GenericAlias: ...
+
+_C_API: Any
+
+def last_errno() -> int:
+    """errno of this thread's last native call."""
+
+def native_address(library: str | os.PathLike[str] | None, name: str, /) -> int: ...
+def native_code(handle_type: type[SafeHandle | CriticalHandle], /) -> str: ...
 
 # --- the interface to the floors above ---
 

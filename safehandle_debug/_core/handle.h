@@ -213,6 +213,7 @@ int shd_critical_add(PyObject *module, shd_interp *state);
 int shd_handle_add(PyObject *module, shd_interp *state);
 int shd_critical_handle_add(PyObject *module, shd_interp *state);
 int shd_hold_add(PyObject *module, shd_interp *state);
+int shd_call_add(PyObject *module, shd_interp *state);
 int shd_file_add(PyObject *module, shd_interp *state);
 int shd_pipe_add(PyObject *module, shd_interp *state);
 int shd_buffer_add(PyObject *module, shd_interp *state);

