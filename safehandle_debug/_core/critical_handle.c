@@ -7,16 +7,8 @@
 static int
 init_critical(PyObject *self, int64_t invalid)
 {
-    shd_handle *handle = (shd_handle *)self;
-    if (atomic_load(&handle->state) != 0) {
-        PyErr_Format(shd_interp_error(SHD_ERROR_STATE),
-                     "%.200s is initialised already", Py_TYPE(self)->tp_name);
-        return -1;
-    }
-    uint64_t bits = SHD_IS_CRITICAL | (invalid == 0 ? SHD_INVALID_0 : 0)
-                    | (invalid == -1 ? SHD_INVALID_1 : 0);
-    shd_handle_init(handle, invalid, 1, bits);
-    return 0;
+    return shd_handle_init_once((shd_handle *)self, invalid, 1,
+                                SHD_IS_CRITICAL);
 }
 
 static int

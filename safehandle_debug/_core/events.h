@@ -57,6 +57,16 @@ shd_events_settle(int result)
     return shd_unsettled ? shd_events_say(result) : result;
 }
 
+/* The end of a method that returns None: NULL with an exception on -1. */
+static inline PyObject *
+shd_events_conclude(int result)
+{
+    if (shd_events_settle(result) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
 /* An event that is no finding: written only when somebody listens. */
 static inline void
 shd_events_note(shd_handle *handle, int kind, uint32_t refs)

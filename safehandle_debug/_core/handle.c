@@ -1,4 +1,4 @@
-/* The SafeHandle type: Python's view of handle.h. */
+/* What all handle types share: making them, their value, their methods. */
 #include "events.h"
 #include "thread.h"
 
@@ -31,15 +31,6 @@ shd_value_converter(PyObject *number, void *value)
     }
     *(int64_t *)value = converted;
     return 1;
-}
-
-static PyObject *
-done(int result)
-{
-    if (shd_events_settle(result) < 0) {
-        return NULL;
-    }
-    Py_RETURN_NONE;
 }
 
 /* --- making and unmaking ----------------------------------------------------- */
@@ -79,13 +70,14 @@ shd_handle_init(shd_handle *handle, int64_t value, int owns, uint64_t bits)
     atomic_store(&handle->state, SHD_ONE_REF);
 }
 
-static int
-init_once(PyObject *self, int64_t invalid, int owns, uint64_t bits)
+int
+shd_handle_init_once(shd_handle *handle, int64_t invalid, int owns,
+                     uint64_t bits)
 {
-    shd_handle *handle = (shd_handle *)self;
     if (atomic_load(&handle->state) != 0) {
         PyErr_Format(shd_interp_error(SHD_ERROR_STATE),
-                     "%.200s is initialised already", Py_TYPE(self)->tp_name);
+                     "%.200s is initialised already",
+                     Py_TYPE(handle)->tp_name);
         return -1;
     }
     if (invalid == 0) {
@@ -260,7 +252,7 @@ int
 shd_handle_init_value(shd_handle *handle, int64_t invalid, int64_t value,
                       int owns)
 {
-    if (init_once((PyObject *)handle, invalid, owns, 0) < 0) {
+    if (shd_handle_init_once(handle, invalid, owns, 0) < 0) {
         return -1;
     }
     if (!is_worth_owning(handle, value)) {
@@ -321,7 +313,7 @@ set_handle(shd_handle *self, PyObject *number)
 static PyObject *
 set_handle_as_invalid(shd_handle *self, PyObject *Py_UNUSED(ignored))
 {
-    return done(shd_life_invalidate(self));
+    return shd_events_conclude(shd_life_invalidate(self));
 }
 
 static PyObject *
@@ -361,7 +353,7 @@ dispose(shd_handle *self, PyObject *args, PyObject *kwargs)
     int ending = !disposing ? shd_life_finalizer_ending(self)
                  : shd_has(self, SHD_EXITING) ? SHD_ENDING_EXITED
                                               : SHD_ENDING_CLOSED;
-    return done(shd_has(self, SHD_IS_CRITICAL)
+    return shd_events_conclude(shd_has(self, SHD_IS_CRITICAL)
                     ? shd_life_close_critical(self, ending, !disposing)
                     : shd_life_dispose(self, ending, !disposing));
 }
@@ -369,13 +361,13 @@ dispose(shd_handle *self, PyObject *args, PyObject *kwargs)
 static PyObject *
 close_handle(shd_handle *self, PyObject *Py_UNUSED(ignored))
 {
-    return done(shd_life_call_dispose(self, 1));
+    return shd_events_conclude(shd_life_call_dispose(self, 1));
 }
 
 static PyObject *
 finalize(shd_handle *self, PyObject *Py_UNUSED(ignored))
 {
-    return done(shd_life_call_dispose(self, 0));
+    return shd_events_conclude(shd_life_call_dispose(self, 0));
 }
 
 static PyObject *
@@ -391,7 +383,7 @@ exit_block(shd_handle *self, PyObject *const *Py_UNUSED(args),
     self->base.bits |= SHD_EXITING;
     int result = shd_life_call_dispose(self, 1);
     self->base.bits &= ~SHD_EXITING;
-    return done(result);
+    return shd_events_conclude(result);
 }
 
 static PyObject *
@@ -500,177 +492,6 @@ static PyType_Spec handle_spec = {
     .slots = handle_slots,
 };
 
-/* --- SafeHandle ---------------------------------------------------------------- */
-
-static int
-safe_init(PyObject *self, PyObject *args, PyObject *kwargs)
-{
-    static char *names[] = {"invalid_handle_value", "owns_handle", NULL};
-    int64_t invalid;
-    int owns = 1;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&|p:SafeHandle", names,
-                                     shd_value_converter, &invalid, &owns)) {
-        return -1;
-    }
-    return init_once(self, invalid, owns, 0);
-}
-
-static int
-init_with_rule(PyObject *self, PyObject *args, PyObject *kwargs,
-               int64_t invalid)
-{
-    static char *names[] = {"owns_handle", NULL};
-    int owns = 1;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|p", names, &owns)) {
-        return -1;
-    }
-    return init_once(self, invalid, owns, 0);
-}
-
-static int
-safe_zero_init(PyObject *self, PyObject *args, PyObject *kwargs)
-{
-    return init_with_rule(self, args, kwargs, 0);
-}
-
-static int
-safe_minus_init(PyObject *self, PyObject *args, PyObject *kwargs)
-{
-    return init_with_rule(self, args, kwargs, -1);
-}
-
-static PyObject *
-dangerous_get_handle(shd_handle *self, PyObject *Py_UNUSED(ignored))
-{
-    return PyLong_FromLongLong(self->value);
-}
-
-static PyObject *
-dangerous_add_ref(shd_handle *self, PyObject *Py_UNUSED(ignored))
-{
-    return done(shd_life_add_ref(self));
-}
-
-static PyObject *
-dangerous_release(shd_handle *self, PyObject *Py_UNUSED(ignored))
-{
-    return done(shd_life_release(self));
-}
-
-static PyObject *
-hold(PyObject *self, PyObject *Py_UNUSED(ignored))
-{
-    shd_interp *state = shd_interp_get();
-    if (state == NULL) {
-        PyErr_SetString(PyExc_RuntimeError, "the interpreter is ending");
-        return NULL;
-    }
-    return shd_hold_new(state, (shd_handle *)self);
-}
-
-static PyObject *
-detach(shd_handle *self, PyObject *Py_UNUSED(ignored))
-{
-    int64_t value = self->value;
-    if (shd_life_detach(self) < 0) {
-        return NULL;
-    }
-    return PyLong_FromLongLong(value);
-}
-
-PyDoc_STRVAR(get_doc,
-"dangerous_get_handle($self, /)\n--\n\n"
-"The raw value in any state; nothing keeps it from being closed.");
-PyDoc_STRVAR(add_ref_doc,
-"dangerous_add_ref($self, /)\n--\n\n"
-"Takes a reference: the resource stays until it is released.\n\n"
-"Raises HandleClosedError when the handle is closed, HandleOverflowError at\n"
-"2**30 - 1 references.");
-PyDoc_STRVAR(release_doc,
-"dangerous_release($self, /)\n--\n\n"
-"Drops a reference that dangerous_add_ref() took.\n\n"
-"Raises HandleClosedError when there is none left. Without an add-ref it\n"
-"closes the handle under its owner, which is reported as double-release.");
-PyDoc_STRVAR(hold_doc,
-"hold($self, /)\n--\n\n"
-"A reference for a with-block, which gets the raw value.\n\n"
-"Raises HandleClosedError when the handle is closed.");
-PyDoc_STRVAR(detach_doc,
-"detach($self, /)\n--\n\n"
-"Gives up ownership and returns the value; the handle is closed, its ending\n"
-"is `transferred`.\n\n"
-"Raises HandleClosedError when it is closed, HandleStateError while others\n"
-"hold references.");
-
-static PyMethodDef safe_methods[] = {
-    {"dangerous_get_handle", (PyCFunction)dangerous_get_handle, METH_NOARGS,
-     get_doc},
-    {"dangerous_add_ref", (PyCFunction)dangerous_add_ref, METH_NOARGS,
-     add_ref_doc},
-    {"dangerous_release", (PyCFunction)dangerous_release, METH_NOARGS,
-     release_doc},
-    {"hold", hold, METH_NOARGS, hold_doc},
-    {"detach", (PyCFunction)detach, METH_NOARGS, detach_doc},
-    {NULL, NULL, 0, NULL},
-};
-
-PyDoc_STRVAR(safe_doc,
-"SafeHandle(invalid_handle_value, owns_handle=True)\n--\n\n"
-"The one owner of one resource of the operating system.\n\n"
-"A subclass defines release_handle() and is_invalid, and hands the resource\n"
-"over with set_handle(). The resource is given back once: by close(), at the\n"
-"end of a with-block, when the last reference taken with hold() goes, or by\n"
-"the critical finalizer.\n\n"
-"Class attributes: handle_kind (str) names the resource in reports;\n"
-"release_inherited (bool): the finalizer of a forked child may run the hook\n"
-"for handles that the parent acquired.");
-
-static PyType_Slot safe_slots[] = {
-    {Py_tp_doc, (void *)safe_doc},
-    {Py_tp_init, safe_init},
-    {Py_tp_dealloc, shd_handle_dealloc},
-    {Py_tp_methods, safe_methods},
-    {0, NULL},
-};
-
-static PyType_Spec safe_spec = {
-    .name = "safehandle_debug.SafeHandle",
-    .basicsize = sizeof(shd_handle),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE
-             | Py_TPFLAGS_IMMUTABLETYPE,
-    .slots = safe_slots,
-};
-
-static PyType_Slot safe_zero_slots[] = {
-    {Py_tp_doc, (void *)"A SafeHandle whose invalid values are 0 and -1."},
-    {Py_tp_init, safe_zero_init},
-    {Py_tp_dealloc, shd_handle_dealloc},
-    {0, NULL},
-};
-
-static PyType_Spec safe_zero_spec = {
-    .name = "safehandle_debug.SafeHandleZeroOrMinusOneIsInvalid",
-    .basicsize = sizeof(shd_handle),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE
-             | Py_TPFLAGS_IMMUTABLETYPE,
-    .slots = safe_zero_slots,
-};
-
-static PyType_Slot safe_minus_slots[] = {
-    {Py_tp_doc, (void *)"A SafeHandle whose invalid value is -1."},
-    {Py_tp_init, safe_minus_init},
-    {Py_tp_dealloc, shd_handle_dealloc},
-    {0, NULL},
-};
-
-static PyType_Spec safe_minus_spec = {
-    .name = "safehandle_debug.SafeHandleMinusOneIsInvalid",
-    .basicsize = sizeof(shd_handle),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE
-             | Py_TPFLAGS_IMMUTABLETYPE,
-    .slots = safe_minus_slots,
-};
-
 PyTypeObject *
 shd_type_make(PyObject *module, PyType_Spec *spec, PyTypeObject *base)
 {
@@ -686,28 +507,8 @@ int
 shd_handle_add(PyObject *module, shd_interp *state)
 {
     static const shd_native undecided = {&shd_kind_python, SHD_RULE_PYTHON};
-    static const shd_native zero
-        = {&shd_kind_python, SHD_RULE_ZERO_OR_MINUS_ONE};
-    static const shd_native minus = {&shd_kind_python, SHD_RULE_MINUS_ONE};
     state->handle
         = shd_type_make(module, &handle_spec, state->critical_finalizer);
-    if (state->handle == NULL
-        || shd_type_mark(state->handle, &undecided) < 0) {
-        return -1;
-    }
-    state->safe = shd_type_make(module, &safe_spec, state->handle);
-    if (state->safe == NULL) {
-        return -1;
-    }
-    state->safe_zero = shd_type_make(module, &safe_zero_spec, state->safe);
-    if (state->safe_zero == NULL
-        || shd_type_mark(state->safe_zero, &zero) < 0) {
-        return -1;
-    }
-    PyTypeObject *safe_minus
-        = shd_type_make(module, &safe_minus_spec, state->safe);
-    int result
-        = safe_minus == NULL ? -1 : shd_type_mark(safe_minus, &minus);
-    Py_XDECREF(safe_minus);
-    return result;
+    return state->handle == NULL ? -1
+                                 : shd_type_mark(state->handle, &undecided);
 }

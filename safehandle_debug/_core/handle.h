@@ -211,6 +211,7 @@ void shd_life_sweep(shd_handle *handle);
 
 int shd_critical_add(PyObject *module, shd_interp *state);
 int shd_handle_add(PyObject *module, shd_interp *state);
+int shd_safe_handle_add(PyObject *module, shd_interp *state);
 int shd_critical_handle_add(PyObject *module, shd_interp *state);
 int shd_hold_add(PyObject *module, shd_interp *state);
 int shd_call_add(PyObject *module, shd_interp *state);
@@ -228,6 +229,10 @@ PyObject *shd_hold_new(shd_interp *state, shd_handle *handle);
  * value, for constructors written in C; made by the type's own constructor
  * when it is a Python subclass. */
 shd_handle *shd_handle_blank(PyTypeObject *type, int64_t invalid);
+
+/* The common part of all constructors; HandleStateError the second time. */
+int shd_handle_init_once(shd_handle *handle, int64_t invalid, int owns,
+                         uint64_t bits);
 
 /* tp_init of native types: the handle begins as `invalid` and adopts `value`
  * when it is a valid one. */

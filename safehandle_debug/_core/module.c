@@ -339,6 +339,7 @@ module_exec(PyObject *module)
     static int (*const adders[])(PyObject *, shd_interp *) = {
         shd_critical_add,
         shd_handle_add,
+        shd_safe_handle_add,
         shd_critical_handle_add,
         shd_hold_add,
         shd_call_add,

@@ -20,9 +20,11 @@ walk_frames(PyThreadState *tstate, shd_walked *walk)
     for (; frame != NULL && count < SHD_WALK_FRAMES;
          frame = shd_frame_caller(frame)) {
         int lasti = shd_frame_lasti(frame);
-        walk[count].code = shd_frame_code(frame);
-        walk[count].lasti = (uint32_t)lasti;
-        count += lasti >= 0;
+        if (lasti >= 0) {
+            walk[count].code = shd_frame_code(frame);
+            walk[count].lasti = (uint32_t)lasti;
+            count++;
+        }
     }
     return count;
 }
