@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import re
 import stat
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from safehandle_debug.activate.session import sessions_root
 from safehandle_debug.errors import RecordingError
 from safehandle_debug.recording.names import Name, parse
 
@@ -35,12 +35,8 @@ class Session:
 
 
 def root() -> Path:
-    """The folder that holds the sessions; it need not exist."""
-    if folder := os.environ.get("SAFEHANDLE_DEBUG_DIR"):
-        return Path(folder)
-    if folder := os.environ.get("XDG_RUNTIME_DIR"):
-        return Path(folder, "safehandle")
-    return Path(tempfile.gettempdir(), f"safehandle-{os.getuid()}")
+    """The folder that holds the sessions, where they are written; it need not exist."""
+    return Path(sessions_root())
 
 
 def sessions(folder: Path | None = None) -> list[Session]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from support_recording import RecordingBuilder
 
+from safehandle_debug.activate.session import create_session
 from safehandle_debug.recording import RecordingError, Session, resolve, root, sessions
 
 OLDER = "20260101T000000.000000-10"
@@ -30,10 +31,39 @@ def test_root_by_environment(folder: Path, monkeypatch: pytest.MonkeyPatch) -> N
     """The variable, else the runtime folder, else the temporary one."""
     assert root() == folder
     monkeypatch.delenv("SAFEHANDLE_DEBUG_DIR")
-    monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/7")
-    assert root() == Path("/run/user/7/safehandle")
+    runtime = folder / "runtime"
+    runtime.mkdir(mode=0o700)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
+    assert root() == runtime / "safehandle"
     monkeypatch.delenv("XDG_RUNTIME_DIR")
-    assert root().name == f"safehandle-{os.getuid()}"
+    assert root().name == f"safehandle-{os.geteuid()}"
+
+
+def test_it_is_read_where_it_is_written(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A runtime folder that nothing is written into hides no recording.
+
+    After su the variable may name another user's."""
+    monkeypatch.delenv("SAFEHANDLE_DEBUG_DIR")
+    monkeypatch.setenv("TMPDIR", str(folder))
+    runtime = folder / "runtime"
+    runtime.mkdir()
+    runtime.chmod(0o777)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
+    session = Path(create_session())
+    path = record(session)
+    assert session.parent == folder / f"safehandle-{os.geteuid()}" == root()
+    assert resolve(None) == [path]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give folders away")
+def test_runtime_folder_of_another_user(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root that kept a user's environment does not look into the user's folder."""
+    monkeypatch.delenv("SAFEHANDLE_DEBUG_DIR")
+    runtime = folder / "runtime"
+    runtime.mkdir(mode=0o700)
+    os.chown(runtime, 12345, -1)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
+    assert runtime not in root().parents
 
 
 def test_sessions_newest_first(folder: Path) -> None:
