@@ -12,7 +12,16 @@ from safehandle_tui.model.rows import MANY, HandleRow
 from safehandle_tui.model.text import Line, Span, count, plural
 from safehandle_tui.model.tracks import ProcessRow
 
-__all__ = ["State", "badge", "headline", "process_state", "state_of", "tally", "waiting_lines"]
+__all__ = [
+    "State",
+    "badge",
+    "headline",
+    "killed",
+    "process_state",
+    "state_of",
+    "tally",
+    "waiting_lines",
+]
 
 # waiting: no recording yet.  live: a process runs.  ended: all are gone.
 # died: all are gone, and the first, or one that held handles, did not end by
