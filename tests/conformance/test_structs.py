@@ -282,7 +282,7 @@ def test_nested_structures() -> None:
     with pytest.raises(TypeError):
 
         class Union(ctypes.Union):
-            _fields_ = [("handle", SafeFileHandle)]  # type: ignore[list-item] # noqa: RUF012
+            _fields_ = [("handle", SafeFileHandle)]  # type: ignore[list-item]
 
     with pytest.raises(TypeError):
 

@@ -25,7 +25,7 @@ from safehandle_debug.recording import open_recording
 __all__ = ["HOLDING", "Run", "Told", "recorded", "run_program", "told_by"]
 
 # Long enough for two busy cores under a sanitizer; a hang still ends the test.
-TIMEOUT_S = 120
+TIMEOUT_S = 300
 
 # The module `holding` of every program: a native handle, and one whose hook is
 # Python and leaves a line in a file, so that the release can be seen from outside.
