@@ -31,11 +31,15 @@ from safehandle_debug._native import (
     SafeHandle,
     SafeHandleMinusOneIsInvalid,
     SafeHandleZeroOrMinusOneIsInvalid,
+    SafeInotifyHandle,
     SafeKeyringHandle,
     SafeMemoryMappedFileHandle,
     SafeMemoryMappedViewHandle,
     SafePipeHandle,
+    SafePollHandle,
+    SafeProcessHandle,
     SafeSocketHandle,
+    SafeWaitHandle,
 )
 from safehandle_debug.errors import (
     HandleClosedError,
@@ -50,9 +54,18 @@ from safehandle_debug.errors import (
 TYPE_CHECKING = False  # `typing` would cost every start milliseconds
 if TYPE_CHECKING:
     from safehandle_debug.handles.file_stream import FileStream
+    from safehandle_debug.handles.wait import (
+        AutoResetEvent,
+        ManualResetEvent,
+        Semaphore,
+        WaitHandle,
+        wait_all,
+        wait_any,
+    )
     from safehandle_debug.ledger import History
 
 __all__ = [
+    "AutoResetEvent",
     "CriticalFinalizer",
     "CriticalHandle",
     "CriticalHandleMinusOneIsInvalid",
@@ -63,6 +76,7 @@ __all__ = [
     "HandleOverflowError",
     "HandleStateError",
     "Hold",
+    "ManualResetEvent",
     "NullHandleError",
     "RecordingError",
     "SafeBuffer",
@@ -71,16 +85,30 @@ __all__ = [
     "SafeHandleError",
     "SafeHandleMinusOneIsInvalid",
     "SafeHandleZeroOrMinusOneIsInvalid",
+    "SafeInotifyHandle",
     "SafeKeyringHandle",
     "SafeMemoryMappedFileHandle",
     "SafeMemoryMappedViewHandle",
     "SafePipeHandle",
+    "SafePollHandle",
+    "SafeProcessHandle",
     "SafeSocketHandle",
+    "SafeWaitHandle",
+    "Semaphore",
+    "WaitHandle",
+    "wait_all",
+    "wait_any",
 ]
 
 # What few programs need is loaded when it is asked for: name -> module.
 _LAZY = {
+    "AutoResetEvent": "safehandle_debug.handles.wait",
     "FileStream": "safehandle_debug.handles.file_stream",
+    "ManualResetEvent": "safehandle_debug.handles.wait",
+    "Semaphore": "safehandle_debug.handles.wait",
+    "WaitHandle": "safehandle_debug.handles.wait",
+    "wait_all": "safehandle_debug.handles.wait",
+    "wait_any": "safehandle_debug.handles.wait",
 }
 
 if not TYPE_CHECKING:  # checkers would take any name to be here

@@ -5,7 +5,7 @@ end are the core's whole interface to the floors above it.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from types import GenericAlias, TracebackType
 from typing import (
     Any,
@@ -21,7 +21,7 @@ from typing import (
     final,
 )
 
-from _typeshed import ReadableBuffer, WriteableBuffer
+from _typeshed import FileDescriptorLike, ReadableBuffer, WriteableBuffer
 from typing_extensions import disjoint_base
 
 STATE_OFFSET: Final[int]  # of the 32-bit state word in a handle object
@@ -253,6 +253,101 @@ def last_errno() -> int:
 
 def native_address(library: str | os.PathLike[str] | None, name: str, /) -> int: ...
 def native_code(handle_type: type[SafeHandle | CriticalHandle], /) -> str: ...
+
+class SafeWaitHandle(SafeHandleZeroOrMinusOneIsInvalid):
+    def __init__(self, value: SupportsIndex = -1, owns_handle: bool = True) -> None: ...
+    @classmethod
+    def event(cls, initial: int = 0, semaphore: bool = False) -> Self: ...
+    @classmethod
+    def timer(cls, seconds: float, interval: float = 0.0) -> Self: ...
+    def duplicate(self) -> Self: ...
+    def wait(self, timeout: float | None = None, take: bool = False) -> bool: ...
+    def take(self) -> int: ...
+    def set(self, count: int = 1) -> None: ...
+    def arm(self, seconds: float | None, interval: float = 0.0) -> None: ...
+    def fileno(self) -> int: ...
+
+class SafePollHandle(SafeHandleZeroOrMinusOneIsInvalid):
+    def __init__(self, value: SupportsIndex = -1, owns_handle: bool = True) -> None: ...
+    @classmethod
+    def create(cls) -> Self: ...
+    def register(self, target: SafeHandle | FileDescriptorLike, events: int = ...) -> None: ...
+    def modify(self, target: SafeHandle | FileDescriptorLike, events: int) -> None: ...
+    def unregister(self, target: SafeHandle | FileDescriptorLike, /) -> None: ...
+    def poll(
+        self, timeout: float | None = None, max_events: int = 256
+    ) -> list[tuple[int, int]]: ...
+    def fileno(self) -> int: ...
+
+class SafeInotifyHandle(SafeHandleZeroOrMinusOneIsInvalid):
+    ACCESS: ClassVar[int]
+    MODIFY: ClassVar[int]
+    ATTRIB: ClassVar[int]
+    CLOSE_WRITE: ClassVar[int]
+    CLOSE_NOWRITE: ClassVar[int]
+    OPEN: ClassVar[int]
+    MOVED_FROM: ClassVar[int]
+    MOVED_TO: ClassVar[int]
+    CREATE: ClassVar[int]
+    DELETE: ClassVar[int]
+    DELETE_SELF: ClassVar[int]
+    MOVE_SELF: ClassVar[int]
+    UNMOUNT: ClassVar[int]
+    Q_OVERFLOW: ClassVar[int]
+    IGNORED: ClassVar[int]
+    ONLYDIR: ClassVar[int]
+    DONT_FOLLOW: ClassVar[int]
+    EXCL_UNLINK: ClassVar[int]
+    MASK_ADD: ClassVar[int]
+    ISDIR: ClassVar[int]
+    ONESHOT: ClassVar[int]
+    def __init__(self, value: SupportsIndex = -1, owns_handle: bool = True) -> None: ...
+    @classmethod
+    def create(cls) -> Self: ...
+    def add_watch(
+        self, path: str | bytes | os.PathLike[str] | os.PathLike[bytes], mask: int
+    ) -> int: ...
+    def remove_watch(self, watch: int, /) -> None: ...
+    def read_events(self, timeout: float | None = None) -> list[tuple[int, int, int, str]]: ...
+    def fileno(self) -> int: ...
+
+class SafeProcessHandle(SafeHandleZeroOrMinusOneIsInvalid):
+    def __init__(self, value: SupportsIndex = -1, owns_handle: bool = True) -> None: ...
+    @classmethod
+    def open(cls, pid: int, *, reap: bool = False) -> Self: ...
+    @classmethod
+    def spawn(
+        cls,
+        args: Sequence[str | bytes | os.PathLike[str] | os.PathLike[bytes]],
+        *,
+        env: Mapping[str, str] | Mapping[bytes, bytes] | None = None,
+        cwd: str | bytes | os.PathLike[str] | os.PathLike[bytes] | None = None,
+        stdin: SafeHandle | FileDescriptorLike | None = None,
+        stdout: SafeHandle | FileDescriptorLike | None = None,
+        stderr: SafeHandle | FileDescriptorLike | None = None,
+        pass_fds: Iterable[SafeHandle | FileDescriptorLike] = (),
+        start_new_session: bool = False,
+        executable: str | bytes | os.PathLike[str] | os.PathLike[bytes] | None = None,
+    ) -> Self: ...
+    @property
+    def pid(self) -> int: ...
+    @property
+    def returncode(self) -> int | None: ...
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float | None = None) -> int | None: ...
+    def send_signal(self, signal: int, /) -> None: ...
+    def fileno(self) -> int: ...
+    def __await__(self) -> Generator[Any, None, int]: ...
+
+def wait_on(
+    handles: tuple[SafeHandle, ...],
+    takes: tuple[bool, ...],
+    timeout: float | None,
+    every: bool,
+    /,
+) -> int:
+    """Waits for one of several handles: its index, -1 after `timeout` seconds.
+    With `every`, for all at once: 0. `takes` says from which to take."""
 
 # --- the interface to the floors above ---
 
