@@ -31,8 +31,8 @@ mapping_release(int64_t value, void *extra)
     removal *name = extra;
     int error = 0;
     if (name != NULL) {
-        if (!name->kept && name->maker == getpid() &&
-            shm_unlink(name->name) < 0 && errno != ENOENT) {
+        if (!name->kept && name->maker == getpid()
+            && shm_unlink(name->name) < 0 && errno != ENOENT) {
             error = errno;
         }
         free(name);
@@ -88,8 +88,8 @@ grow(int fd, long long size)
     if (fstat(fd, &status) < 0) {
         return -1;
     }
-    if (S_ISDIR(status.st_mode) || S_ISFIFO(status.st_mode) ||
-        S_ISSOCK(status.st_mode)) {
+    if (S_ISDIR(status.st_mode) || S_ISFIFO(status.st_mode)
+        || S_ISSOCK(status.st_mode)) {
         errno = S_ISDIR(status.st_mode) ? EISDIR : ENODEV;
         return -1;
     }
@@ -149,7 +149,13 @@ mapping_create(PyObject *type, PyObject *args, PyObject *kwargs)
         PyErr_SetString(PyExc_ValueError, "size must be at least 1");
         return NULL;
     }
-    const char *utf8 = name == NULL ? "mapping" : PyUnicode_AsUTF8(name);
+    Py_ssize_t length = 7;
+    const char *utf8 =
+        name == NULL ? "mapping" : PyUnicode_AsUTF8AndSize(name, &length);
+    if (utf8 != NULL && strlen(utf8) != (size_t)length) {
+        PyErr_SetString(PyExc_ValueError, "embedded null character in name");
+        return NULL;
+    }
     PyObject *detail =
         utf8 == NULL ? NULL : PyUnicode_FromFormat("memfd:%s", utf8);
     uint32_t slot;
@@ -188,16 +194,16 @@ mapping_open(PyObject *type, PyObject *args, PyObject *kwargs)
     long long size = 0;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|ii$O&O&:open", names,
                                      &path, &flags, &mode, dir_fd_converter,
-                                     &dir_fd, size_converter, &size) ||
-        !PyUnicode_FSConverter(path, &encoded)) {
+                                     &dir_fd, size_converter, &size)
+        || !PyUnicode_FSConverter(path, &encoded)) {
         return NULL;
     }
     PyObject *name = PyUnicode_DecodeFSDefaultAndSize(
         PyBytes_AS_STRING(encoded), PyBytes_GET_SIZE(encoded));
     uint32_t slot;
     shd_handle *handle = NULL;
-    if (name != NULL &&
-        PySys_Audit("open", "OOi", path, Py_None, flags) == 0) {
+    if (name != NULL
+        && PySys_Audit("open", "OOi", path, Py_None, flags) == 0) {
         handle = shd_handle_begin((PyTypeObject *)type, -1, &slot);
     }
     PyObject *result = NULL;
@@ -220,8 +226,8 @@ mapping_open(PyObject *type, PyObject *args, PyObject *kwargs)
 static PyObject *
 shm_name(PyObject *name)
 {
-    if (PyUnicode_GET_LENGTH(name) > 0 &&
-        PyUnicode_READ_CHAR(name, 0) == '/') {
+    if (PyUnicode_GET_LENGTH(name) > 0
+        && PyUnicode_READ_CHAR(name, 0) == '/') {
         return Py_NewRef(name);
     }
     return PyUnicode_FromFormat("/%U", name);
@@ -248,18 +254,20 @@ mapping_shm(PyObject *type, PyObject *args, PyObject *kwargs)
     removal *made = NULL;
     uint32_t slot;
     shd_handle *handle = NULL;
-    if (PySys_Audit("open", "OOi", name, Py_None, flags) == 0 &&
-        (size == 0 || (made = removal_of(path, !unlink)) != NULL)) {
+    if (PySys_Audit("open", "OOi", name, Py_None, flags) == 0
+        && (size == 0 || (made = removal_of(path, !unlink)) != NULL)) {
         handle = shd_handle_begin((PyTypeObject *)type, -1, &slot);
     }
     PyObject *result = NULL;
     if (handle == NULL) {
         free(made);
-    } else if (made != NULL && shd_table_set_extra(slot, made) < 0) {
+    }
+    else if (made != NULL && shd_table_set_extra(slot, made) < 0) {
         free(made);
         PyErr_NoMemory();
         shd_handle_abandon(handle, slot);
-    } else {
+    }
+    else {
         int fd;
         do {
             fd = shm_open(path, flags, (mode_t)mode);

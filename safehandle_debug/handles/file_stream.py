@@ -97,7 +97,7 @@ class FileStream(io.RawIOBase):
         mode: str | None = None,
         *,
         close_handle: bool = True,
-        name: StrOrBytesPath | int | None = None,
+        name: str | bytes | int | None = None,
     ) -> None:
         super().__init__()
         if handle is None:
@@ -109,15 +109,16 @@ class FileStream(io.RawIOBase):
             )
         with handle.hold() as fd:
             if stat.S_ISDIR(os.fstat(fd).st_mode):
-                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name or fd)
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name)
             letter, plus = _parse(mode or _mode_of(fcntl.fcntl(fd, fcntl.F_GETFL)))
-            self._name: StrOrBytesPath | int = fd if name is None else name
+            self._name: str | bytes | int = fd if name is None else name
         self._handle = handle
         self._close_handle = close_handle
         self._readable = letter == "r" or plus
         self._writable = letter != "r" or plus
         self._mode = _written(letter, plus)
         self._seekable: bool | None = None
+        self._has_refused_data = False  # since its handle was closed
         if letter == "a" and self.seekable():
             self.seek(0, os.SEEK_END)
 
@@ -128,7 +129,7 @@ class FileStream(io.RawIOBase):
         access = os.O_RDWR if plus else os.O_RDONLY if letter == "r" else os.O_WRONLY
         handle = SafeFileHandle.open(path, access | _CREATION_FLAGS[letter] | os.O_CLOEXEC)
         try:
-            return cls(handle, mode, name=path)
+            return cls(handle, mode, name=os.fspath(path))
         except BaseException:
             handle.close()
             raise
@@ -177,7 +178,7 @@ class FileStream(io.RawIOBase):
         return self._handle
 
     @property
-    def name(self) -> StrOrBytesPath | int:
+    def name(self) -> str | bytes | int:
         """The path that it was opened with, or the number of the descriptor."""
         return self._name
 
@@ -251,7 +252,12 @@ class FileStream(io.RawIOBase):
 
     def write(self, data: ReadableBuffer, /) -> int | None:
         """Bytes written, maybe fewer than given; None when it would block."""
-        with self._use(writing=True) as fd:
+        try:
+            use = self._use(writing=True)
+        except HandleClosedError:
+            self._has_refused_data = True
+            raise
+        with use as fd:
             try:
                 return self._os_write(fd, data)
             except BlockingIOError:
@@ -340,7 +346,15 @@ class _WritingThrough:
 class _Writer(_Flushing, io.BufferedWriter): ...
 
 
-class _Random(_Flushing, io.BufferedRandom): ...
+class _Random(_Flushing, io.BufferedRandom):
+    def close(self) -> None:
+        try:
+            super().close()
+        except HandleClosedError:
+            # Before it closes it also moves the stream to where reading stood:
+            # nothing is lost when a closed handle refuses only that.
+            if self.raw._has_refused_data:  # type: ignore[attr-defined]
+                raise
 
 
 class _FinalizedWriter(_WritingThrough, _Writer): ...
