@@ -19,9 +19,9 @@
 /* --- what closing a file may need beyond its descriptor ---------------------- */
 
 typedef struct {
-    pid_t owner;  /* the process that may delete */
-    int locked;   /* by flock() */
-    char *path;   /* to delete, absolute; NULL: none */
+    pid_t owner; /* the process that may delete */
+    int locked;  /* by flock() */
+    char *path;  /* to delete, absolute; NULL: none */
 } file_extra;
 
 static void
@@ -162,8 +162,8 @@ dir_fd_converter(PyObject *number, void *dir_fd)
 
 typedef struct {
     int dir_fd, flags, mode;
-    int lock;      /* LOCK_SH or LOCK_EX, 0: none */
-    int delete;    /* delete the name on close */
+    int lock;   /* LOCK_SH or LOCK_EX, 0: none */
+    int delete; /* delete the name on close */
 } open_how;
 
 /* A descriptor, or -1 with errno or an exception. */
@@ -187,10 +187,14 @@ open_locked(const char *path, const open_how *how)
             errno = error;
             return -1;
         }
-        if (is_still_named(fd, how->dir_fd, path)) {
+        if ((how->flags & O_TMPFILE) == O_TMPFILE /* never had a name */
+            || is_still_named(fd, how->dir_fd, path)) {
             return fd;
         }
         close(fd);
+        if (PyErr_CheckSignals() < 0) {
+            return -1;
+        }
     }
 }
 
@@ -250,7 +254,7 @@ lock_converter(PyObject *word, void *lock)
 static PyObject *
 file_open(PyObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"path", "flags", "mode", "dir_fd",
+    static char *names[] = {"path", "flags",           "mode", "dir_fd",
                             "lock", "delete_on_close", NULL};
     PyObject *path, *encoded;
     open_how how = {AT_FDCWD, O_RDONLY, 0666, 0, 0};
@@ -289,16 +293,18 @@ file_lock(PyObject *self, PyObject *args, PyObject *kwargs)
     if (shd_life_add_ref(handle) < 0) {
         return NULL;
     }
-    file_extra *extra = handle->slot ? make_extra(handle->slot) : NULL;
+    uint64_t serial = shd_serial(handle);
     int result = -1;
-    if (extra != NULL || !handle->slot) {
+    if (!handle->slot || make_extra(handle->slot) != NULL) {
         result = lock_descriptor((int)handle->value,
                                  (shared ? LOCK_SH : LOCK_EX)
                                      | (blocking ? 0 : LOCK_NB));
         if (result < 0 && !PyErr_Occurred()) {
             PyErr_SetFromErrno(PyExc_OSError);
         }
-        else if (result == 0 && extra != NULL) {
+        /* Another thread may have invalidated the handle while we waited. */
+        file_extra *extra = shd_table_extra(handle->slot);
+        if (result == 0 && extra != NULL && shd_serial(handle) == serial) {
             extra->locked = 1;
         }
     }
@@ -335,8 +341,9 @@ file_memfd(PyObject *type, PyObject *args, PyObject *kwargs)
     }
     const char *utf8 = PyUnicode_AsUTF8(name);
     uint32_t slot;
-    shd_handle *handle
-        = utf8 == NULL ? NULL : shd_handle_begin((PyTypeObject *)type, -1, &slot);
+    shd_handle *handle =
+        utf8 == NULL ? NULL
+                     : shd_handle_begin((PyTypeObject *)type, -1, &slot);
     if (handle == NULL) {
         return NULL;
     }
@@ -364,9 +371,8 @@ file_duplicate(PyObject *self, PyObject *Py_UNUSED(ignored))
     }
     int fd = fcntl((int)source->value, F_DUPFD_CLOEXEC, 0);
     int error = errno;
-    PyObject *detail = PyUnicode_FromFormat("duplicate of #%llu",
-                                            (unsigned long long)shd_serial(
-                                                source));
+    PyObject *detail = PyUnicode_FromFormat(
+        "duplicate of #%llu", (unsigned long long)shd_serial(source));
     PyObject *result = NULL;
     if (detail != NULL) {
         errno = error;
@@ -441,8 +447,8 @@ static PyType_Slot file_slots[] = {
 static PyType_Spec file_spec = {
     .name = "safehandle_debug.SafeFileHandle",
     .basicsize = sizeof(shd_handle),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE
-             | Py_TPFLAGS_IMMUTABLETYPE,
+    .flags =
+        Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_IMMUTABLETYPE,
     .slots = file_slots,
 };
 

@@ -14,6 +14,9 @@
 static int
 key_release(int64_t value, void *Py_UNUSED(extra))
 {
+    if (value < 0) {
+        return 0; /* one of the keyrings that every process has: nobody's */
+    }
     /* Revoked or expired already, or gone: nothing is left to give back. */
     if (syscall(SYS_keyctl, KEYCTL_REVOKE, (int32_t)value) == 0
         || errno == EKEYREVOKED || errno == EKEYEXPIRED || errno == ENOKEY) {
@@ -41,7 +44,7 @@ key_add(PyObject *cls, PyObject *args, PyObject *kwargs)
     static char *names[] = {"type", "description", "payload", "keyring", NULL};
     const char *type, *description;
     Py_buffer payload;
-    int keyring = KEY_SPEC_PROCESS_KEYRING;
+    int keyring = KEY_SPEC_SESSION_KEYRING;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "ssy*|i:add", names, &type,
                                      &description, &payload, &keyring)) {
         return NULL;
@@ -49,9 +52,9 @@ key_add(PyObject *cls, PyObject *args, PyObject *kwargs)
     PyObject *result = NULL;
     uint32_t slot;
     PyObject *detail = PyUnicode_FromFormat("%s %s", type, description);
-    shd_handle *handle
-        = detail == NULL ? NULL
-                         : shd_handle_begin((PyTypeObject *)cls, 0, &slot);
+    shd_handle *handle = detail == NULL
+                             ? NULL
+                             : shd_handle_begin((PyTypeObject *)cls, 0, &slot);
     if (handle != NULL) {
         long key = syscall(SYS_add_key, type, description, payload.buf,
                            (size_t)payload.len, keyring);
@@ -114,8 +117,8 @@ control(PyObject *self, int operation, long argument)
     if (shd_life_add_ref(handle) < 0) {
         return NULL;
     }
-    long result = syscall(SYS_keyctl, operation, (int32_t)handle->value,
-                          argument, 0, 0);
+    long result =
+        syscall(SYS_keyctl, operation, (int32_t)handle->value, argument, 0, 0);
     int error = errno;
     if (shd_life_release(handle) < 0) {
         return NULL;
@@ -143,9 +146,12 @@ key_unlink(PyObject *self, PyObject *args)
 }
 
 PyDoc_STRVAR(add_doc,
-"add($type, /, type, description, payload, keyring=-2)\n--\n\n"
-"Adds a key to a keyring: add_key(2). -2 is the process's own keyring; the\n"
-"other special ones are in keyctl(2).\n\n"
+"add($type, /, type, description, payload, keyring=-3)\n--\n\n"
+"Adds a key to a keyring: add_key(2). -3 is the keyring of the session; the\n"
+"other special ones are in keyctl(2). In the process's own, -2, threads that\n"
+"ran before its first key cannot reach a key, not even to release it.\n\n"
+"A key that has the type and description already gets the payload, and two\n"
+"handles have one key then.\n\n"
 "Raises OSError, HandleNotSupportedError on kernels without keyrings.");
 PyDoc_STRVAR(read_doc,
 "read($self, /)\n--\n\n"
@@ -197,8 +203,8 @@ static PyType_Slot key_slots[] = {
 static PyType_Spec key_spec = {
     .name = "safehandle_debug.SafeKeyringHandle",
     .basicsize = sizeof(shd_handle),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE
-             | Py_TPFLAGS_IMMUTABLETYPE,
+    .flags =
+        Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_IMMUTABLETYPE,
     .slots = key_slots,
 };
 

@@ -38,7 +38,6 @@ static PyObject *
 pipe_pair(PyObject *type, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"flags", NULL};
-    static PyObject *details[2];
     int flags = O_CLOEXEC;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|i:pair", names, &flags)) {
         return NULL;
@@ -49,10 +48,11 @@ pipe_pair(PyObject *type, PyObject *args, PyObject *kwargs)
     }
     uint32_t slots[2] = {0, 0};
     shd_handle *ends[2];
+    PyObject *details[2] = {NULL, NULL};
     for (int i = 0; i < 2; i++) {
-        static const char *const words[] = {"read end", "write end"};
+        details[i] = PyUnicode_FromString(i ? "write end" : "read end");
         if (details[i] == NULL) {
-            details[i] = PyUnicode_InternFromString(words[i]);
+            goto error;
         }
         ends[i] = shd_handle_blank((PyTypeObject *)type, -1);
         if (ends[i] == NULL) {
@@ -72,6 +72,7 @@ pipe_pair(PyObject *type, PyObject *args, PyObject *kwargs)
     }
     for (int i = 0; i < 2; i++) {
         shd_life_acquire(ends[i], numbers[i], slots[i], details[i]);
+        Py_DECREF(details[i]);
     }
     if (shd_events_settle(0) < 0) {
         Py_CLEAR(pair);
@@ -83,6 +84,7 @@ error:
         if (slots[i]) {
             shd_table_give(slots[i]);
         }
+        Py_XDECREF(details[i]);
     }
     Py_DECREF(pair);
     return NULL;
@@ -105,10 +107,11 @@ pipe_fifo(PyObject *type, PyObject *args, PyObject *kwargs)
         PyBytes_AS_STRING(encoded), PyBytes_GET_SIZE(encoded));
     PyObject *result = NULL;
     uint32_t slot;
-    shd_handle *handle
-        = name == NULL
-              ? NULL
-              : shd_handle_begin((PyTypeObject *)type, -1, &slot);
+    shd_handle *handle = NULL;
+    if (name != NULL
+        && PySys_Audit("open", "OOi", path, Py_None, flags) == 0) {
+        handle = shd_handle_begin((PyTypeObject *)type, -1, &slot);
+    }
     if (handle != NULL) {
         int fd;
         do {
@@ -117,8 +120,7 @@ pipe_fifo(PyObject *type, PyObject *args, PyObject *kwargs)
             Py_END_ALLOW_THREADS
         } while (fd < 0 && errno == EINTR && PyErr_CheckSignals() == 0);
         struct stat status;
-        if (fd >= 0
-            && (fstat(fd, &status) < 0 || !S_ISFIFO(status.st_mode))) {
+        if (fd >= 0 && (fstat(fd, &status) < 0 || !S_ISFIFO(status.st_mode))) {
             close(fd);
             fd = -1;
             errno = EINVAL; /* a name, but not of a pipe */
@@ -141,6 +143,11 @@ pipe_fifo(PyObject *type, PyObject *args, PyObject *kwargs)
 static PyObject *
 pipe_from_socket(PyObject *type, PyObject *argument)
 {
+    if (argument == Py_None) {
+        PyErr_SetString(shd_interp_error(SHD_ERROR_NULL),
+                        "from_socket() needs a SafeSocketHandle, not None");
+        return NULL;
+    }
     const shd_kind *kind = shd_type_native_kind(Py_TYPE(argument));
     if (kind == NULL || kind->number != SHD_KIND_SOCKET) {
         PyErr_Format(PyExc_TypeError,
@@ -226,8 +233,8 @@ static PyType_Slot pipe_slots[] = {
 static PyType_Spec pipe_spec = {
     .name = "safehandle_debug.SafePipeHandle",
     .basicsize = sizeof(shd_handle),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE
-             | Py_TPFLAGS_IMMUTABLETYPE,
+    .flags =
+        Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_IMMUTABLETYPE,
     .slots = pipe_slots,
 };
 
