@@ -54,6 +54,7 @@ from safehandle_debug.errors import (
 TYPE_CHECKING = False  # `typing` would cost every start milliseconds
 if TYPE_CHECKING:
     from safehandle_debug.handles.file_stream import FileStream
+    from safehandle_debug.handles.registry import SafeRegistryHandle
     from safehandle_debug.handles.wait import (
         AutoResetEvent,
         ManualResetEvent,
@@ -92,6 +93,7 @@ __all__ = [
     "SafePipeHandle",
     "SafePollHandle",
     "SafeProcessHandle",
+    "SafeRegistryHandle",
     "SafeSocketHandle",
     "SafeWaitHandle",
     "Semaphore",
@@ -105,6 +107,7 @@ _LAZY = {
     "AutoResetEvent": "safehandle_debug.handles.wait",
     "FileStream": "safehandle_debug.handles.file_stream",
     "ManualResetEvent": "safehandle_debug.handles.wait",
+    "SafeRegistryHandle": "safehandle_debug.handles.registry",
     "Semaphore": "safehandle_debug.handles.wait",
     "WaitHandle": "safehandle_debug.handles.wait",
     "wait_all": "safehandle_debug.handles.wait",
