@@ -42,7 +42,8 @@ def open_ledgers(targets: Sequence[str]) -> Iterator[list[Ledger]]:
     A recording that cannot be read is a line on stderr, beside others that can.
 
     Raises:
-        CliError: a target names nothing, or no recording can be read.
+        CliError: a target names nothing, no recording can be read, or one was
+            damaged while the `with` block read it.
     """
     _allow_many_files()
     faults = []
@@ -60,7 +61,10 @@ def open_ledgers(targets: Sequence[str]) -> Iterator[list[Ledger]]:
             raise CliError("; ".join(faults))
         for fault in faults:
             click.echo(f"Left out: {fault}", err=True)
-        yield ledgers
+        try:
+            yield ledgers
+        except RecordingError as error:
+            raise CliError(str(error)) from error
 
 
 def _allow_many_files() -> None:

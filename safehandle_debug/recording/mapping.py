@@ -82,6 +82,7 @@ class Mapping:
         Returns True when the header changed, its second anchor apart."""
         if self.closed:
             raise RecordingError(f"{self.path} has been closed")
+        self._check_size()
         before, self.header = self.header, self._read_header()
         needed = shd.HEADER_SIZE + self.header.blocks * shd.BLOCK_SIZE
         if needed > len(self._map):
@@ -108,6 +109,7 @@ class Mapping:
 
     def blocks(self, *types: int) -> Iterator[Block]:
         """The heads of all blocks (of the given types), by number."""
+        self._check_size()
         unpack = _HEAD.unpack_from
         data = self._map
         at = shd.HEADER_SIZE
@@ -127,6 +129,7 @@ class Mapping:
         """(seq of the first unread record, its number, block) of the blocks
         of events with more records than `read` says: block number ->
         (generation, records)."""
+        self._check_size()
         unpack = _HEAD.unpack_from
         data = self._map
         at = shd.HEADER_SIZE - shd.BLOCK_SIZE
@@ -157,6 +160,7 @@ class Mapping:
     def records(self, block: Block, first: int = 0) -> bytes:
         """The committed records of an event block from number `first` on;
         b"" when the block has been recycled since its head was read."""
+        self._check_size()
         size = shd.EVENT.size
         data = self._map[block.start + first * size : block.start + block.committed * size]
         at = block.start - shd.BLOCK_HEAD_SIZE + _GENERATION_OFFSET
@@ -164,6 +168,7 @@ class Mapping:
 
     def slots(self, block: Block) -> bytes:
         """The slots of a LIVE block, as they are at this moment."""
+        self._check_size()
         return self._map[block.start : block.start + _LIVE_BYTES]
 
     def slot(self, block: Block, number: int) -> bytes:
@@ -197,6 +202,7 @@ class Mapping:
         number = (offset - shd.HEADER_SIZE) // shd.BLOCK_SIZE
         if number < 0:
             return -1
+        self._check_size()
         if number >= self.header.blocks:
             self.refresh()
             if number >= self.header.blocks:
@@ -207,6 +213,18 @@ class Mapping:
         return block.start + min(block.committed, _ROOM) - offset
 
     # --- checks ---
+
+    def _check_size(self) -> None:
+        """Raises when the file has been cut off below what is mapped of it.
+
+        To read a mapping beyond the end of its file is SIGBUS, a fatal signal
+        and no error, so this is asked before each stretch that is read."""
+        size = self._map.size()
+        if size < len(self._map):
+            raise RecordingError(
+                f"{self.path} has been truncated while it was read: {size:,} of"
+                f" {len(self._map):,} bytes are left"
+            )
 
     def _check(self, block: Block) -> None:
         """Raises when a head says what no writer writes."""

@@ -198,6 +198,38 @@ def test_a_corrupt_recording_beside_good_ones_is_left_out_with_a_line(
     assert done.stderr.count("\n") == 1
 
 
+CUT_OFF = """
+import os, sys
+from safehandle_debug.cli.group import CliError
+from safehandle_debug.cli.report import judge
+from safehandle_debug.cli.targets import open_ledgers
+try:
+    with open_ledgers([sys.argv[1]]) as ledgers:
+        os.truncate(ledgers[0].recording.path, 5000)
+        judge(ledgers) if sys.argv[2] == "report" else ledgers[0].open()
+except CliError as error:
+    print(error.format_message())
+"""
+
+
+@pytest.mark.parametrize("command", ["report", "list"])
+def test_a_recording_cut_off_while_it_is_read_is_one_sentence(
+    leak: Path, environment: dict[str, str], command: str
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", CUT_OFF, leak, command],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "has been truncated while it was read" in done.stdout
+    assert done.stdout.count("\n") == 1
+
+
 @pytest.mark.parametrize("name", ["report", "list"])
 def test_a_reader_that_goes_away_is_no_fault(
     leak: Path, environment: dict[str, str], name: str

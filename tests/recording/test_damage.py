@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -175,6 +177,51 @@ def test_damage_while_it_is_read(tmp_path: Path) -> None:
         book.write(recording.path)
         with pytest.raises(RecordingError, match="is truncated"):
             recording.refresh()
+
+
+READ_A_STUMP = """
+import os, sys
+from safehandle_debug.recording import RecordingError, open_recording
+from safehandle_debug.recording.reader import Cursor
+
+path, size, how = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+with open_recording(path) as recording:
+    ways = {
+        "refresh": recording.refresh,
+        "events": lambda: list(recording.events()),
+        "read_new": lambda: list(recording.read_new(Cursor())),
+        "events_of": lambda: recording.events_of(1),
+        "live": recording.live,
+        "running_threads": recording.running_threads,
+        "stack": lambda: recording.stack(stack),
+    }
+    stack = next(recording.events()).stack
+    os.truncate(path, size)
+    try:
+        ways[how]()
+    except RecordingError as error:
+        print(error)
+"""
+
+
+@pytest.mark.parametrize("size", [0, 5000])
+@pytest.mark.parametrize(
+    "way", ["refresh", "events", "read_new", "events_of", "live", "running_threads", "stack"]
+)
+def test_cut_off_while_it_is_read(tmp_path: Path, lively: bytes, way: str, size: int) -> None:
+    """An error and not a fatal signal, hence in a process of its own."""
+    path = tmp_path / "x.shd"
+    path.write_bytes(lively)
+    done = subprocess.run(
+        [sys.executable, "-c", READ_A_STUMP, path, str(size), way],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    left = f"{size:,} of {len(lively):,} bytes are left"
+    assert done.stdout == f"{path} has been truncated while it was read: {left}\n"
 
 
 @ONE_FILE
