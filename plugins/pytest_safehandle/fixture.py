@@ -1,4 +1,4 @@
-"""What the `handles` fixture gives to a test."""
+"""What the fixtures `handles` and `handles_session` give to a test."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from pytest_safehandle import HandleLeakError
 from pytest_safehandle.reading import Reader
 from pytest_safehandle.recorder import Recorder
 from pytest_safehandle.report import Leak, Writer
-from pytest_safehandle.session import running
-from pytest_safehandle.settings import read_settings
+from pytest_safehandle.session import HandlesSession, running
+from pytest_safehandle.settings import Settings, read_settings
 from pytest_safehandle.sites import Site, SiteError
 from pytest_safehandle.suspicion import collect, settle
 from safehandle_debug import _native
 from safehandle_debug.findings import Finding, findings_of
 from safehandle_debug.ledger import Event, History
 
-__all__ = ["Handles", "tracked"]
+__all__ = ["Handles", "SessionHandles", "tracked", "tracked_session"]
 
 _RECORDER = pytest.StashKey[Recorder]()
 
@@ -44,6 +44,15 @@ class Handles:
     def live(self) -> list[History]:
         """Those that are open now, oldest first."""
         return self._reader.histories(_native.open_since(self._mark))
+
+    def opened(self, *, kind: str | None = None) -> list[History]:
+        """Those that were opened so far, also when they are closed again, oldest first.
+
+        Args:
+            kind: only those of a kind: "file", "pipe", "socket", or what a
+                class of your own names in `handle_kind`.
+        """
+        return self._reader.opened_since(self._mark, kind)
 
     @property
     def events(self) -> list[Event]:
@@ -115,6 +124,59 @@ class Handles:
         return findings_of(history, over=True, cwd=self._folder)
 
 
+class SessionHandles:
+    """The handles of a whole session, in this process.
+
+    Under pytest-xdist each worker has its own; with `--handles` off it begins
+    when the fixture is first asked for, and nothing is judged.
+    """
+
+    def __init__(self, reader: Reader, session: HandlesSession | None) -> None:
+        self._reader = reader
+        self._session = session
+        self._mark = _native.newest_serial() if session is None else session.first
+
+    @property
+    def live(self) -> list[History]:
+        """Those that are open now, oldest first."""
+        return self._reader.histories(_native.open_since(self._mark))
+
+    @property
+    def opened(self) -> int:
+        """How many handles there have been."""
+        return _native.newest_serial() - self._mark
+
+    @property
+    def found(self) -> dict[str, int]:
+        """How many findings of each kind were told so far: {"leak": 1}."""
+        return {} if self._session is None else self._session.counts()
+
+
+@contextlib.contextmanager
+def tracked_session(config: pytest.Config) -> Iterator[SessionHandles]:
+    """Tracks handles to the session's end, also when `--handles` is off."""
+    session = running(config)
+    if session is not None:
+        yield SessionHandles(session.judge.reader, session)
+        return
+    _record(config)
+    reader = Reader(str(config.invocation_params.dir), time.time_ns())
+    try:
+        yield SessionHandles(reader, None)
+    finally:
+        reader.close()
+
+
+def _record(config: pytest.Config) -> Settings:
+    """Starts recording, once: a recording for each test that asks would be a
+    session folder for each."""
+    settings = read_settings(config, config.option)
+    if config.stash.get(_RECORDER, None) is None:
+        config.stash[_RECORDER] = recorder = Recorder.start(settings)
+        config.add_cleanup(recorder.stop)
+    return settings
+
+
 @contextlib.contextmanager
 def tracked(request: pytest.FixtureRequest) -> Iterator[Handles]:
     """Tracks handles for one test, also when `--handles` is off."""
@@ -128,11 +190,7 @@ def tracked(request: pytest.FixtureRequest) -> Iterator[Handles]:
             session.run.allow = handles.allowed
         yield handles
         return
-    settings = read_settings(config, config.option)
-    if config.stash.get(_RECORDER, None) is None:
-        # Once: a recording for each test that asks would be a session folder for each.
-        config.stash[_RECORDER] = recorder = Recorder.start(settings)
-        config.add_cleanup(recorder.stop)
+    settings = _record(config)
     reader = Reader(folder, time.time_ns())
     writer = Writer(folder, config.get_verbosity("handles"), time.time_ns)
     try:

@@ -1,4 +1,4 @@
-"""Options, markers and the `handles` fixture: all that is loaded when off.
+"""Options, markers and fixtures: all that is loaded when off.
 
 The check itself is in `session`, imported when it is switched on.  This module
 and what it imports must not load anything of safehandle_debug: the plugin is
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from pytest_safehandle.fixture import Handles
+    from pytest_safehandle.fixture import Handles, SessionHandles
 
 MARKER = (
     "handles(on_leak=None, allow=(), expect=None, reason=None): how the test's open handles are"
@@ -130,8 +130,17 @@ def _is_on(config: pytest.Config, options: object) -> bool:
 
 @pytest.fixture
 def handles(request: pytest.FixtureRequest) -> Iterator[Handles]:
-    """What this test does with handles: .live, .events, .check(), .assert_balanced()."""
+    """What this test does with handles: .live, .opened(), .events, .check(), and more."""
     from pytest_safehandle.fixture import tracked
 
     with tracked(request) as handles:
+        yield handles
+
+
+@pytest.fixture(scope="session")
+def handles_session(request: pytest.FixtureRequest) -> Iterator[SessionHandles]:
+    """What the whole session does with handles: .live, .opened, .found."""
+    from pytest_safehandle.fixture import tracked_session
+
+    with tracked_session(request.config) as handles:
         yield handles

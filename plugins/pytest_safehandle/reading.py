@@ -101,6 +101,24 @@ class Reader:
             found += [history for history in ledger.open() if history.serial in rest]
         return [history for history in found if history is not None]
 
+    def opened_since(self, mark: int, kind: str | None = None) -> list[History]:
+        """The handles opened after serial `mark`, oldest first; with `kind`
+        those of one kind.  Borrowed ones were not opened."""
+        ledger = self.ledger()
+        if ledger is None:
+            return []
+        found = [
+            history
+            for history in ledger.histories()
+            if history.serial > mark
+            and not history.borrowed
+            and not history.inherited
+            and kind in (None, history.kind)
+        ]
+        if len(found) <= MOST_WHOLE:
+            return self.histories([history.serial for history in found])
+        return sorted(found, key=lambda history: history.serial)
+
     def events_since(self, seq: int) -> list[Event]:
         """The events after `seq`, oldest first."""
         ledger = self.ledger()

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from pytest_safehandle.words import DONE, count
+from safehandle_debug.findings.source import excerpt
 from safehandle_debug.ledger import is_library, is_ours, site_of
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ __all__ = ["Leak", "Writer"]
 
 MOST_REFERENCES: Final = 6  # add-refs and releases shown unless asked for all
 MOST_OTHERS: Final = 20  # further handles listed
+MOST_COLUMNS: Final = 100  # of a line of source
+_INDENT: Final = "    "
 
 _RUNNERS: Final = tuple(
     f"{os.sep}{name}{os.sep}" for name in ("_pytest", "pluggy", "xdist", "execnet", "unittest")
@@ -91,7 +94,7 @@ class Writer:
                 blocks.append("\n".join(_bounded([self.misuse_line(f) for f in findings[1:]])))
                 break
             line = [self.misuse_line(finding)] if number else []
-            blocks.append("\n".join([*line, *self._life(finding)]))
+            blocks.append("\n".join([*line, *self._life(finding), *self._source(finding)]))
         return "\n\n".join(blocks)
 
     def misuse_line(self, finding: Finding) -> str:
@@ -174,6 +177,7 @@ class Writer:
             lines.append(_row("during", leak.during))
         if leak.holder:
             lines.append(_row("still held", leak.holder))
+        lines += self._source(leak.finding)
         return "\n".join(lines)
 
     def _advice(self, leak: Leak) -> str:
@@ -197,6 +201,27 @@ class Writer:
             lines.append(_row("task", handle.task))
         if handle.thread not in ("MainThread", ""):
             lines.append(_row("thread", handle.thread))
+        return lines
+
+    def _source(self, finding: Finding) -> list[str]:
+        """The line of the wrong act, and what of it is meant."""
+        frame = site_of(finding.culprit) or finding.handle.site
+        if frame is None:
+            return []
+        events = finding.events
+        last_ns = events[-1].at_ns if events else finding.handle.opened_at_ns
+        line = excerpt(frame, self._folder, as_of_ns=last_ns)
+        if line is None:
+            return []
+        room = MOST_COLUMNS - len(_INDENT)
+        # One column a character, so that the mark stays below what it marks.
+        text = "".join(each if each.isprintable() else " " for each in line.text)
+        if len(text) > room:
+            text = text[: room - 3] + "..."
+        lines = ["", _INDENT + text]
+        end = min(line.end, len(text))
+        if line.start < end:
+            lines.append(_INDENT + " " * line.start + "^" * (end - line.start))
         return lines
 
     def _events(self, events: Iterable[Event], opened: tuple[Frame, ...]) -> list[str]:

@@ -142,6 +142,15 @@ class HandlesSession:
         return self._run
 
     @property
+    def first(self) -> int:
+        """The newest serial when the session began."""
+        return self._first
+
+    def counts(self) -> dict[str, int]:
+        """How many findings of each kind were told so far."""
+        return {} if self._judge is None else dict(self._judge.counts)
+
+    @property
     def judge(self) -> Judge:
         """Who judges; made when first needed."""
         if self._judge is None:

@@ -8,6 +8,7 @@ for.  A handle whose history is not known is not judged.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -67,6 +68,7 @@ class Judge:
         self._background: set[int] = set()  # opened by threads of nobody known
         self._unjudged: set[int] = set()  # of fixtures that ended in a failed test
         self._told: set[int] = set()  # leaked, and reported
+        self.counts: Counter[str] = Counter()  # of findings told, by kind
 
     # Misuse.
 
@@ -281,6 +283,7 @@ class Judge:
         return {"notes": notes, "abandoned": abandoned}
 
     def _note(self, run: Run, finding: Finding, message: str, fixture: str | None = None) -> None:
+        self.counts[finding.kind] += 1
         run.found.append(
             {
                 "kind": finding.kind,

@@ -70,6 +70,37 @@ ASKS = (
         handles.allow("test_it.py:opened")
         handles.assert_balanced()
 
+    def test_opened(handles):
+        assert handles.opened() == []
+        opened().close()
+        reader, writer = SafePipeHandle.pair()
+        reader.close()
+        lent = SafeFileHandle(writer.fileno(), owns_handle=False)
+        assert [one.kind for one in handles.opened()] == ["file", "pipe", "pipe"]
+        (file,) = handles.opened(kind="file")
+        assert (file.ending, [event.kind for event in file.events]) == (
+            "closed", ["acquire", "close"]
+        )
+        assert len(handles.opened(kind="pipe")) == 2
+        assert handles.opened(kind="socket") == []
+        writer.close()
+
+    def test_opened_many(handles):
+        first = opened()
+        for _ in range(150):
+            opened().close()
+        assert len(handles.opened(kind="file")) == 151
+        serials = [one.serial for one in handles.opened()]
+        assert serials == sorted(serials)
+        first.close()
+
+    def test_session(handles_session):
+        before = handles_session.opened
+        with opened():
+            assert handles_session.live[-1].detail == "/dev/null"
+            assert handles_session.opened == before + 1
+        assert handles_session.found == {}
+
     def test_allow_nonsense(handles):
         with pytest.raises(ValueError, match="is not a site: use path-glob"):
             handles.allow("nowhere")
@@ -81,7 +112,7 @@ ASKS = (
 def test_fixture_works_on_and_off(suite, option):
     """Asking for the fixture tracks handles for that test, whatever the option."""
     suite.write(ASKS)
-    suite.run_plain(option).assert_outcomes(passed=8)
+    suite.run_plain(option).assert_outcomes(passed=11)
 
 
 def test_wrong_release_is_not_balanced(suite):
@@ -126,3 +157,40 @@ def test_check_finds_hypothesis_examples(suite):
     result = suite.run("-p", "hypothesispytest")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*1 handle leaked: *", "*test_examples(*", "*number=11,*"])
+
+
+def test_session_totals(suite):
+    """What earlier tests were told is counted, and what they left is seen."""
+    suite.write(
+        HEAD
+        + """
+    def test_one():
+        kept.append(opened())
+
+    def test_two():
+        opened().dangerous_release()
+
+    def test_three(handles_session):
+        assert handles_session.found == {"leak": 1, "double-release": 1}
+        assert [one.detail for one in handles_session.live] == ["/dev/null"]
+        assert handles_session.opened == 2
+    """
+    )
+    suite.run("-p", "no:randomly").assert_outcomes(passed=2, failed=1, errors=1)
+
+
+def test_session_fixture_alone_starts_recording(suite):
+    """Off, it begins when it is asked for, and judges nobody."""
+    suite.write(
+        HEAD
+        + """
+    def test_one(handles_session):
+        kept.append(opened())
+        assert [one.detail for one in handles_session.live] == ["/dev/null"]
+
+    def test_two(handles_session, handles):
+        assert (handles_session.opened, handles_session.found) == (1, {})
+        assert handles.opened() == []
+    """
+    )
+    suite.run_plain().assert_outcomes(passed=2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from dataclasses import replace
 
 import pytest
 from pytest_safehandle.report import Leak, Writer
@@ -201,3 +202,52 @@ def test_paths_outside_the_folder_stay_absolute():
     assert writer.frame(TEST[0]) == "/srv/app/store.py:17: in open_index"
     assert writer.frame(TEST[2]) == "test_cache.py:42: in test_reload"
     assert writer.frame(Frame("<string>", 1, "<module>")) == "<string>:1: in <module>"
+
+
+def test_source_line_is_marked(suite):
+    """The user's own line ends the record, with what of it is meant."""
+    result = suite.check(
+        """
+    from safehandle_debug import SafeFileHandle
+
+    KEPT = []
+
+    def test_leaks():
+        KEPT.append(SafeFileHandle.open("/dev/null"))
+
+    def test_twice():
+        handle = SafeFileHandle.open("/dev/null"); handle.dangerous_release(); handle = None
+    """
+    )
+    result.stdout.fnmatch_lines(
+        [
+            "  released again *",
+            "",
+            '    handle = SafeFileHandle.open("/dev/null"); handle.dangerous_release(); *',
+            " " * 47 + "^" * 26,
+        ],
+        consecutive=True,
+    )
+    result.stdout.fnmatch_lines(
+        [
+            "  still held     test_it.KEPT",
+            "",
+            '    KEPT.append(SafeFileHandle.open("/dev/null"))',
+            "                " + "^" * 32,
+        ],
+        consecutive=True,
+    )
+
+
+def test_source_that_is_gone_is_left_out(writer, tmp_path):
+    """A long line is cut; a line that is not there is not shown."""
+    path = tmp_path / "app.py"
+    path.write_text("x = 1\nlong = '" + "a" * 200 + "'\n")
+
+    for line, shown in ((2, "    long = '" + "a" * 85 + "..."), (3, None)):
+        frames = (Frame(str(path), line, "f"),)
+        finding = opened().finding(over=True)
+        finding = replace(finding, culprit=frames)
+        said = writer.leaks([Leak(finding)]).splitlines()
+        assert (shown in said) == (shown is not None)
+        assert any(each.startswith("    long") for each in said) == (shown is not None)
