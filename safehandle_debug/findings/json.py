@@ -44,6 +44,7 @@ def _process(ledger: Ledger) -> dict[str, Any]:
         "events": process.events,
         "dropped": process.dropped,
         "live": process.live,
+        "sample": process.sample,
     }
     if process.ended == "signal":
         result["held"] = [_handle(history) for history in ledger.open() if not history.borrowed]

@@ -39,3 +39,4 @@ class Finding:
     events: tuple[Event, ...] = ()  # those that prove it, oldest first
     serials: tuple[int, ...] = ()  # of the first few handles alike
     cwd: str = ""  # of the process: paths below it are shown relative
+    sample: int = 1  # its process recorded one handle in so many

@@ -81,7 +81,7 @@ def find(ledger: Ledger, *, now: bool = False) -> list[Finding]:
             victim = None
             if verdict.victim_serial is not None:
                 victim = ledger.history(verdict.victim_serial)
-            finding = _finding(verdict, suspicion.example, ledger.cwd)
+            finding = _finding(verdict, suspicion.example, ledger.cwd, ledger.sample)
             finding = replace(finding, victim=victim, count=suspicion.count)
             found.append((finding, suspicion.serials))
     return _grouped(found, ledger.cwd)
@@ -212,7 +212,7 @@ def _reason(event: Event) -> str:
 # --- alike ones ---
 
 
-def _finding(verdict: _Verdict, history: History, cwd: str) -> Finding:
+def _finding(verdict: _Verdict, history: History, cwd: str, sample: int = 1) -> Finding:
     actor = verdict.event or (history.events[0] if history.events else None)
     return Finding(
         kind=verdict.kind,
@@ -228,6 +228,7 @@ def _finding(verdict: _Verdict, history: History, cwd: str) -> Finding:
         culprit=verdict.culprit,
         events=tuple(history.events),
         cwd=cwd,
+        sample=sample,
     )
 
 

@@ -58,6 +58,7 @@ _ACTS: Final = {
     "leak": "replaced",
 }
 _LATER_ACTS: Final = 2
+_SAMPLED: Final = ("leak", "abandoned", "unbalanced")
 
 
 @dataclass(slots=True)
@@ -107,6 +108,9 @@ def render_finding(finding: Finding, *, color: bool = False, width: int = 100) -
         end.row("note", "some of its events were dropped to stay within the recording's size")
     if handle.unsampled:
         end.row("note", "it was not sampled: where it was opened is not recorded")
+    # Wrong acts are recorded of all handles, endings of the sampled ones.
+    if finding.sample > 1 and finding.kind in _SAMPLED:
+        end.row("note", f"only {_share(finding.sample)}: there may be more like it")
     room = MOST_LINES - len(beginning.lines) - len(end.lines)
     if len(middle.lines) > room:
         del middle.lines[max(room - 1, 0) :]
@@ -133,7 +137,8 @@ def render_process_death(ledger: Ledger, *, color: bool = False, width: int = 10
         examples.setdefault((history.owner, history.opened), history)
     page.add(
         f"process {process.pid} ({_command(process.argv)}) died holding "
-        f"{plural(len(held), 'handle')}",
+        f"{plural(len(held), 'handle')}"
+        + (f" of those recorded ({_share(process.sample)})" if process.sample > 1 else ""),
         _BOLD,
     )
     for key, count in alike.most_common(_MOST_HELD):
@@ -174,6 +179,8 @@ def render_summary(
             page.add(f"{who} is running, with {plural(process.live, 'open handle')}")
         if process.ended == "signal" and process.live:
             page.add(f"{who} died holding {plural(process.live, 'handle')}")
+        if process.sample > 1:
+            page.add(f"{who}: level sampled, {_share(process.sample)}")
         if process.dropped:
             page.add(f"{who}: {plural(process.dropped, 'event')} dropped to stay within its size")
         if process.error:
@@ -375,6 +382,10 @@ def _module(frame: Frame) -> str:
 
 def _command(argv: Iterable[str]) -> str:
     return " ".join(argv) or "?"
+
+
+def _share(sample: int) -> str:
+    return f"one handle in {sample:,} was recorded"
 
 
 def _duration(ns: int) -> str:

@@ -116,6 +116,12 @@ class Ledger:
         return cwd if isinstance(cwd, str) else ""
 
     @property
+    def sample(self) -> int:
+        """One handle in so many is recorded; 1: each, as at level full."""
+        header = self.recording.header
+        return max(header.sample, 1) if header.level == Level.SAMPLED else 1
+
+    @property
     def process(self) -> ProcessInfo:
         """The process, as of the last refresh."""
         header = self.recording.header
@@ -139,6 +145,7 @@ class Ledger:
             live=self._live(),
             path=str(self.recording.path),
             error=self._error(),
+            sample=self.sample,
         )
 
     @property

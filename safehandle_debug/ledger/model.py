@@ -125,3 +125,4 @@ class ProcessInfo:
     live: int  # handles open now, or held when it ended
     path: str  # of the recording
     error: str | None = None  # why the recording lost something, if it did
+    sample: int = 1  # one handle in so many was recorded; 1: each

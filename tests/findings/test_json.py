@@ -33,6 +33,7 @@ def test_report(book: RecordingBuilder, read: Read) -> None:
             "events": 4,
             "dropped": 0,
             "live": 1,
+            "sample": 1,
         }
     ]
     owner, leak = report["findings"]

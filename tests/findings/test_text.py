@@ -23,7 +23,7 @@ from safehandle_debug.findings import (
 from safehandle_debug.findings.source import excerpt
 from safehandle_debug.findings.text import MOST_LINES
 from safehandle_debug.ledger import Frame, Ledger
-from safehandle_debug.recording.format import Ending, EventKind, Flag
+from safehandle_debug.recording.format import Ending, EventKind, Flag, Level
 
 Read = Callable[[RecordingBuilder], Ledger]
 
@@ -288,6 +288,44 @@ def test_summary(book: RecordingBuilder, read: Read) -> None:
         "  leak 1, abandoned 2",
         "process 4711 (app.py): 1 event dropped to stay within its size",
     ]
+
+
+@pytest.fixture
+def sampled(app: dict[str, CodeType]) -> RecordingBuilder:
+    cwd = os.path.dirname(app["main"].co_filename)
+    return RecordingBuilder(cwd=cwd, pid=4711, level=Level.SAMPLED)
+
+
+SHARE = "one handle in 100 was recorded"
+
+
+def test_a_sampled_process_ended(sampled: RecordingBuilder, read: Read) -> None:
+    """What is not found may only not have been recorded; that is said."""
+    sampled.acquire(stack=sampled.stack_here())
+    again = sampled.acquire(stack=sampled.stack_here())
+    sampled.close(again)
+    sampled.problem(EventKind.DOUBLE_RELEASE, again, stack=sampled.stack_here())
+    ledger = read(sampled.end())
+    double, leak = sorted(find(ledger), key=lambda finding: finding.kind)
+    note = f"  note     only {SHARE}: there may be more like it"
+    assert note in render_finding(leak).splitlines()
+    assert SHARE not in render_finding(double)
+    assert render_summary([ledger], []).splitlines()[1:] == [
+        f"process 4711 (app.py): level sampled, {SHARE}"
+    ]
+
+
+def test_a_sampled_process_died(sampled: RecordingBuilder, read: Read) -> None:
+    sampled.acquire(stack=sampled.stack_here())
+    heading = render_process_death(read(sampled)).splitlines()[0]
+    assert heading == (f"process 4711 (app.py) died holding 1 handle of those recorded ({SHARE})")
+
+
+def test_at_level_full_nothing_is_said_of_samples(book: RecordingBuilder, read: Read) -> None:
+    book.acquire(stack=book.stack_here())
+    ledger = read(book.end())
+    texts = [render_finding(each) for each in find(ledger)] + [render_summary([ledger], [])]
+    assert not [text for text in texts if "was recorded" in text]
 
 
 def test_marks_count_characters(tmp_path: Path) -> None:
