@@ -119,6 +119,7 @@ class FileStream(io.RawIOBase):
         self._mode = _written(letter, plus)
         self._seekable: bool | None = None
         self._has_refused_data = False  # since its handle was closed
+        self._finalizing = False
         if letter == "a" and self.seekable():
             self.seek(0, os.SEEK_END)
 
@@ -286,7 +287,12 @@ class FileStream(io.RawIOBase):
             super().close()
         finally:
             if self._close_handle:
-                self._handle.close()
+                self._handle.dispose(not self._finalizing)
+
+    def _dealloc_warn(self, source: object) -> None:
+        """Called by io's finalizers before they close what the program has not closed:
+        the recording says then that it was abandoned."""
+        self._finalizing = True
 
     def _check_open(self) -> None:
         if self.closed:

@@ -304,6 +304,20 @@ def test_dropping_closes_without_a_finalizer(tmp_path: Path) -> None:
     assert [event.kind for event in history.events if event.kind == "release-failed"] == []
 
 
+@pytest.mark.parametrize("layers", ["text", "buffered"])
+def test_what_a_finalizer_closes_is_not_closed_by_the_program(
+    path: Path, tmp_path: Path, layers: str
+) -> None:
+    """Whichever layer's finalizer it was: the handle's ending says so."""
+    with recorded(tmp_path) as told:
+        LAYERS[layers](path)
+        _cycle(LAYERS[layers](path))
+        gc.collect()
+        with LAYERS[layers](path):  # type: ignore[attr-defined]
+            pass
+    assert [h.ending for h in told[0].handles] == ["dropped", "collected", "closed"]
+
+
 def test_streams_are_not_copied() -> None:
     with FileStream(SafeFileHandle.memfd("x")) as stream:
         for use in (copy.copy, copy.deepcopy, pickle.dumps):

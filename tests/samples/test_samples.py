@@ -53,6 +53,14 @@ SAMPLE_FINDINGS = {
     "finalizer_needs_handle": [
         Expected("abandoned", 1, "Log.__init__", "self.handle = SafeFileHandle.open(path, FLAGS)")
     ],
+    "buffered_data": [
+        Expected(
+            "abandoned",
+            50,
+            "by_stream",
+            "handle = SafeFileHandle.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)",
+        )
+    ],
     "interrupted_open": [
         Expected(
             "abandoned", None, "open_safe", "with SafeFileHandle.open(os.devnull, os.O_RDONLY):"
