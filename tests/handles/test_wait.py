@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from support_handles import refs
 from support_programs import recorded, run_program
-from support_waiting import open_fds, until
+from support_waiting import answer, open_fds, until
 
 from safehandle_debug import (
     AutoResetEvent,
@@ -556,13 +556,6 @@ def test_an_interrupt_takes_nothing(tmp_path: Path) -> None:
 
 
 # --- processes ---
-
-
-def answer(question: ManualResetEvent, reply: AutoResetEvent, count: Semaphore) -> None:
-    """What the other process does: waits, answers, gives three."""
-    assert question.wait(60)
-    reply.set()
-    count.release(3)
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])

@@ -152,7 +152,7 @@ def test_readers_and_views_do_not_ask_the_core() -> None:
         for name, path in modules().items()
         if any(each.startswith("safehandle_debug._native") for each in imported(path))
     }
-    # The plugin asks two questions; native calls are made by the core itself.
-    beside = ("pytest_safehandle.", "safehandle_debug.marshal")
+    # The plugin asks two questions; native calls and waits are made by the core itself.
+    beside = ("pytest_safehandle.", "safehandle_debug.marshal", "safehandle_debug.handles.wait")
     others = {name for name in asking if not name.startswith(beside)}
     assert others == TALK_TO_THE_CORE

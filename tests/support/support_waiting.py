@@ -7,7 +7,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-__all__ = ["children", "open_fds", "process_state", "until"]
+from safehandle_debug import AutoResetEvent, ManualResetEvent, Semaphore
+
+__all__ = ["answer", "children", "open_fds", "process_state", "until"]
 
 # Long enough for two busy cores under a sanitizer; a hang still ends the test.
 BOUND_S = 60.0
@@ -19,6 +21,14 @@ def until(condition: Callable[[], object]) -> None:
     while not condition():
         assert time.monotonic() < end, "what was waited for did not come"
         os.sched_yield()
+
+
+def answer(question: ManualResetEvent, reply: AutoResetEvent, count: Semaphore) -> None:
+    """What another process does, as multiprocessing starts it: waits, answers, and
+    gives three."""
+    assert question.wait(BOUND_S)
+    reply.set()
+    count.release(3)
 
 
 def process_state(pid: int) -> str:
