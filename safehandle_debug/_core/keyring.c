@@ -11,8 +11,11 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+/* The extra of a key that was taken out of a keyring. */
+static char unlinked;
+
 static int
-key_release(int64_t value, void *Py_UNUSED(extra))
+key_release(int64_t value, void *extra)
 {
     if (value < 0) {
         return 0; /* one of the keyrings that every process has: nobody's */
@@ -21,6 +24,9 @@ key_release(int64_t value, void *Py_UNUSED(extra))
     if (syscall(SYS_keyctl, KEYCTL_REVOKE, (int32_t)value) == 0
         || errno == EKEYREVOKED || errno == EKEYEXPIRED || errno == ENOKEY) {
         return 0;
+    }
+    if (extra == &unlinked && errno == EACCES) {
+        return 0; /* out of reach: the kernel collects it */
     }
     return errno;
 }
@@ -120,6 +126,10 @@ control(PyObject *self, int operation, long argument)
     long result =
         syscall(SYS_keyctl, operation, (int32_t)handle->value, argument, 0, 0);
     int error = errno;
+    if (result == 0 && operation == KEYCTL_UNLINK && handle->slot) {
+        /* Without memory for it, closing may tell of a failure too many. */
+        (void)shd_table_set_extra(handle->slot, &unlinked);
+    }
     if (shd_life_release(handle) < 0) {
         return NULL;
     }
