@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from support_programs import Run, recorded, run_program
+from support_waiting import until
 
 from safehandle_debug import HandleClosedError, SafeFileHandle, _native
 
@@ -81,10 +82,11 @@ def free_for(path: Path, operation: int) -> bool:
 def wait_for_a_waiter(path: Path) -> None:
     """Returns once somebody waits for the file's lock."""
     inode = f":{path.stat().st_ino} "
-    while not any(
-        "->" in line and inode in line for line in Path("/proc/locks").read_text().splitlines()
-    ):
-        os.sched_yield()
+    until(
+        lambda: any(
+            "->" in line and inode in line for line in Path("/proc/locks").read_text().splitlines()
+        )
+    )
 
 
 def test_an_exclusive_lock_keeps_others_out(path: Path) -> None:
