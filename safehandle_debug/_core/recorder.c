@@ -190,6 +190,9 @@ shd_recorder_start(const char *path, const shd_settings *settings,
         error = errno;
         goto done;
     }
+    /* Without it, the first touch brings in megabytes at once: milliseconds,
+       and memory that most programs never fill. */
+    madvise(map, size, MADV_RANDOM);
     what = "keep account of the recording";
     uint32_t capacity = (uint32_t)((size - SHD_HEADER_SIZE) / SHD_BLOCK_SIZE);
     uint32_t *ring = malloc(capacity * sizeof(uint32_t));
