@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
 
 from safehandle_debug import _native
 
@@ -20,7 +19,7 @@ __all__ = ["watch_forks"]
 
 LAST = -(10**9)  # multiprocessing runs the highest priority first
 
-_registered: list[Any] = []
+_registered: list[object] = []
 
 
 def watch_forks() -> None:
