@@ -172,7 +172,8 @@ transfer(shd_buffer *self, Py_ssize_t at, char *outside, Py_ssize_t size,
         Py_BEGIN_ALLOW_THREADS
         error = copy(to, from, (size_t)size);
         Py_END_ALLOW_THREADS
-    } else {
+    }
+    else {
         error = copy(to, from, (size_t)size);
     }
     if (error == EFAULT) {
@@ -185,7 +186,8 @@ transfer(shd_buffer *self, Py_ssize_t at, char *outside, Py_ssize_t size,
             PyErr_SetObject(PyExc_OSError, args);
             Py_DECREF(args);
         }
-    } else if (error) {
+    }
+    else if (error) {
         errno = error;
         PyErr_SetFromErrno(PyExc_OSError);
     }
@@ -226,8 +228,8 @@ take(shd_buffer *self, PyObject *offset, Py_ssize_t size)
         return NULL;
     }
     PyObject *bytes = PyBytes_FromStringAndSize(NULL, size);
-    if (bytes != NULL &&
-        transfer(self, at, PyBytes_AS_STRING(bytes), size, 0) < 0) {
+    if (bytes != NULL
+        && transfer(self, at, PyBytes_AS_STRING(bytes), size, 0) < 0) {
         Py_CLEAR(bytes);
     }
     return bytes;
@@ -247,8 +249,8 @@ static PyObject *
 buffer_read(shd_buffer *self, PyObject *args)
 {
     PyObject *offset, *format;
-    if (!PyArg_ParseTuple(args, "OO:read", &offset, &format) ||
-        check_initialized(self) < 0) {
+    if (!PyArg_ParseTuple(args, "OO:read", &offset, &format)
+        || check_initialized(self) < 0) {
         return NULL;
     }
     Py_ssize_t size = format_size(format);
@@ -291,8 +293,8 @@ static PyObject *
 buffer_write(shd_buffer *self, PyObject *args)
 {
     PyObject *offset, *format, *value;
-    if (!PyArg_ParseTuple(args, "OOO:write", &offset, &format, &value) ||
-        check_initialized(self) < 0 || check_writable(self) < 0) {
+    if (!PyArg_ParseTuple(args, "OOO:write", &offset, &format, &value)
+        || check_initialized(self) < 0 || check_writable(self) < 0) {
         return NULL;
     }
     PyObject *bytes = pack(format, value);
@@ -315,8 +317,8 @@ buffer_read_bytes(shd_buffer *self, PyObject *args)
 {
     PyObject *offset;
     Py_ssize_t size;
-    if (!PyArg_ParseTuple(args, "On:read_bytes", &offset, &size) ||
-        check_initialized(self) < 0) {
+    if (!PyArg_ParseTuple(args, "On:read_bytes", &offset, &size)
+        || check_initialized(self) < 0) {
         return NULL;
     }
     if (size < 0) {
@@ -375,8 +377,8 @@ buffer_acquire_pointer(shd_buffer *self, PyObject *Py_UNUSED(ignored))
 static PyObject *
 buffer_release_pointer(shd_buffer *self, PyObject *Py_UNUSED(ignored))
 {
-    if (check_initialized(self) < 0 ||
-        shd_events_settle(shd_life_release(&self->base)) < 0) {
+    if (check_initialized(self) < 0
+        || shd_events_settle(shd_life_release(&self->base)) < 0) {
         return NULL;
     }
     Py_RETURN_NONE;
@@ -392,7 +394,8 @@ buffer_export(PyObject *self, Py_buffer *view, int flags)
         return -1;
     }
     if (PyBuffer_FillInfo(view, self, address, buffer->length,
-                          buffer->readonly, flags) < 0) {
+                          buffer->readonly, flags)
+        < 0) {
         shd_buffer_leave(buffer);
         return -1;
     }

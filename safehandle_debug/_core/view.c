@@ -59,7 +59,8 @@ access_converter(PyObject *access, void *result)
                 return 1;
             }
         }
-    } else {
+    }
+    else {
         long number = PyLong_AsLong(access);
         if (number == -1 && PyErr_Occurred()) {
             return 0;
@@ -86,8 +87,8 @@ file_of(PyObject *file)
         return NULL;
     }
     shd_interp *state = shd_interp_get();
-    if (state == NULL || !PyObject_TypeCheck(file, state->safe) ||
-        !shd_type_info_of(Py_TYPE(file))->fd_space) {
+    if (state == NULL || !PyObject_TypeCheck(file, state->safe)
+        || !shd_type_info_of(Py_TYPE(file))->fd_space) {
         PyErr_Format(PyExc_TypeError,
                      "file must be a SafeMemoryMappedFileHandle or another "
                      "handle of a descriptor, not %.100s",
@@ -145,8 +146,8 @@ map_held(shd_handle *handle, uint32_t slot, shd_handle *file, Py_ssize_t size,
     size_t length = (size_t)size + delta;
     detail = PyUnicode_FromFormat("%zd bytes at %lld of #%llu", size, offset,
                                   (unsigned long long)shd_serial(file));
-    if (detail == NULL ||
-        PySys_Audit("mmap.__new__", "iniL", fd, size, access, offset) < 0) {
+    if (detail == NULL
+        || PySys_Audit("mmap.__new__", "iniL", fd, size, access, offset) < 0) {
         Py_XDECREF(detail);
         return shd_handle_abandon(handle, slot);
     }
@@ -167,7 +168,8 @@ map_held(shd_handle *handle, uint32_t slot, shd_handle *file, Py_ssize_t size,
         PyErr_SetFromErrno(PyExc_OSError);
         shd_table_take_extra(slot);
         result = shd_handle_abandon(handle, slot);
-    } else {
+    }
+    else {
         shd_buffer_set((shd_buffer *)handle, size, access == ACCESS_READ);
         result = shd_handle_complete(
             handle, slot, (int64_t)((intptr_t)address + (intptr_t)delta),
