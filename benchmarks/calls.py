@@ -1,0 +1,124 @@
+"""What a native call with a handle costs, beside ctypes and cffi, in one run.
+
+    python benchmarks/calls.py [--json]
+
+The native function does nothing (`abs` of an int), so that only the way there
+is measured.  Each row is a ratio to the same ctypes call with a plain int, and
+says its budget.  Exit code 1 when a row is over its budget.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import importlib.util
+import json
+import os
+import sys
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from measure import Operation, best_ns
+
+from safehandle_debug import SafeFileHandle
+from safehandle_debug.marshal import c_int, extern, library_import
+
+cffi: Any = importlib.import_module("cffi") if importlib.util.find_spec("cffi") else None
+
+BASE = "ctypes, int"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One way to call."""
+
+    what: str
+    ns: float
+    ratio: float
+    budget: float | None
+
+    @property
+    def verdict(self) -> str:
+        if self.budget is None:
+            return ""
+        return "PASS" if self.ratio <= self.budget else "over"
+
+
+BUDGETS = {"NativeFunction, handle": 1.3}
+
+
+@library_import(None, entry_point="abs")
+def with_handle(file: SafeFileHandle) -> c_int:
+    extern()
+
+
+@library_import(None, entry_point="abs")
+def with_int(number: c_int) -> c_int:
+    extern()
+
+
+@library_import(None, entry_point="toupper")  # of -1 it is -1: nothing to close
+def returning(number: c_int) -> SafeFileHandle:
+    extern()
+
+
+def of_ctypes(*argtypes: Any) -> Any:
+    """`abs`, with argument types of its own."""
+    function = ctypes.CDLL(None).abs
+    function.argtypes = argtypes
+    function.restype = ctypes.c_int
+    return function
+
+
+def operations(file: SafeFileHandle) -> dict[str, Operation]:
+    """Every way to call, by name."""
+    number = file.fileno()
+    plain, typed = of_ctypes(ctypes.c_int), of_ctypes(SafeFileHandle)
+    found = {
+        BASE: Operation("f(n)", {"f": plain, "n": number}),
+        "ctypes, handle in argtypes": Operation("f(h)", {"f": typed, "h": file}),
+        "ctypes, `with handle.hold()`": Operation(
+            "with h.hold() as n: f(n)", {"f": plain, "h": file}
+        ),
+        "NativeFunction, int": Operation("f(n)", {"f": with_int, "n": number}),
+        "NativeFunction, handle": Operation("f(h)", {"f": with_handle, "h": file}),
+        "NativeFunction, handle returned (-1)": Operation("f(-1)", {"f": returning}),
+    }
+    if cffi is not None:
+        ffi = cffi.FFI()
+        ffi.cdef("int abs(int);")
+        library = ffi.dlopen(None)
+        found["cffi in ABI mode, int"] = Operation("f(n)", {"f": library.abs, "n": number})
+        found["cffi, `with handle.hold()`"] = Operation(
+            "with h.hold() as n: f(n)", {"f": library.abs, "h": file}
+        )
+    return found
+
+
+def measure() -> list[Row]:
+    """Times all operations in turns."""
+    with SafeFileHandle.open(os.devnull, os.O_RDONLY) as file:
+        best = best_ns(operations(file), rounds=600)
+    return [
+        Row(what, round(ns, 1), round(ns / best[BASE], 2), BUDGETS.get(what))
+        for what, ns in best.items()
+    ]
+
+
+def main() -> int:
+    """Prints the table; 1 when a row is over its budget."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    arguments = parser.parse_args()
+    rows = measure()
+    if arguments.json:
+        print(json.dumps([asdict(row) for row in rows], indent=2))
+    else:
+        for row in rows:
+            budget = "" if row.budget is None else f"at most {row.budget}x  {row.verdict}"
+            print(f"{row.what:37} {row.ns:8.1f} ns {row.ratio:6.2f}x  {budget}".rstrip())
+    return any(row.verdict == "over" for row in rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
