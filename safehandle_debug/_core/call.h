@@ -177,6 +177,10 @@ shd_work *shd_call_work(shd_call *call, const shd_parameter *parameter);
 int shd_call_argument(shd_call *call, const shd_parameter *parameter,
                       PyObject *argument);
 
+/* A handle without reference count can only be open or not: 0, or -1 with
+ * HandleClosedError or HandleStateError. */
+int shd_call_check_critical(shd_handle *handle);
+
 /* Makes the object for what comes back. */
 int shd_call_prepare(shd_work *work, PyTypeObject *type);
 

@@ -62,6 +62,28 @@ explain(const shd_call *call, const shd_parameter *parameter, PyObject *field)
 
 /* --- handles --------------------------------------------------------------- */
 
+int
+shd_call_check_critical(shd_handle *handle)
+{
+    uint32_t state = atomic_load(&handle->state);
+    if (state == 0) {
+        PyErr_Format(shd_interp_error(SHD_ERROR_STATE),
+                     "%.200s is not initialised: call super().__init__() "
+                     "first",
+                     Py_TYPE(handle)->tp_name);
+        return -1;
+    }
+    if (state & SHD_CLOSED) {
+        shd_events_emit(handle, SHD_EVENT_USE_CLOSED, 0, 0, 0, handle->value,
+                        NULL);
+        PyErr_Format(shd_interp_error(SHD_ERROR_CLOSED),
+                     "%.200s is closed (it held %lld)",
+                     Py_TYPE(handle)->tp_name, (long long)handle->value);
+        return -1;
+    }
+    return 0;
+}
+
 /* Takes the references of a handle that must stay open during the call. */
 static int
 hold(shd_call *call, shd_work *work, PyObject *object, PyTypeObject *type)
@@ -84,12 +106,7 @@ hold(shd_call *call, shd_work *work, PyObject *object, PyTypeObject *type)
         }
         work->counted = 1;
     }
-    else if (atomic_load(&handle->state) & (SHD_CLOSED | SHD_DISPOSED)) {
-        shd_events_emit(handle, SHD_EVENT_USE_CLOSED, 0, 0, 0, handle->value,
-                        NULL);
-        PyErr_Format(shd_interp_error(SHD_ERROR_CLOSED),
-                     "%.200s is closed (it held %lld)",
-                     Py_TYPE(object)->tp_name, (long long)handle->value);
+    else if (shd_call_check_critical(handle) < 0) {
         return -1;
     }
     work->held = (shd_handle *)Py_NewRef(object);

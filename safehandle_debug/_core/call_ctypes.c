@@ -7,8 +7,6 @@
  * the call.)  ctypes itself is imported when this is first used. */
 #include "call.h"
 
-#include "events.h"
-
 #include <string.h>
 
 char
@@ -42,20 +40,12 @@ shd_call_code_of(PyTypeObject *type)
 static PyObject *
 make_argument(shd_interp *state, shd_handle *handle)
 {
-    PyObject *held;
-    if (shd_has(handle, SHD_IS_CRITICAL)) {
-        if (atomic_load(&handle->state) & (SHD_CLOSED | SHD_DISPOSED)) {
-            shd_events_emit(handle, SHD_EVENT_USE_CLOSED, 0, 0, 0,
-                            handle->value, NULL);
-            PyErr_Format(shd_interp_error(SHD_ERROR_CLOSED),
-                         "%.200s is closed (it held %lld)",
-                         Py_TYPE(handle)->tp_name, (long long)handle->value);
-            return NULL;
-        }
-        held = Py_NewRef(handle);
-    }
-    else {
+    PyObject *held = NULL;
+    if (!shd_has(handle, SHD_IS_CRITICAL)) {
         held = shd_hold_new(state, handle);
+    }
+    else if (shd_call_check_critical(handle) == 0) {
+        held = Py_NewRef(handle);
     }
     if (held == NULL) {
         return NULL;
