@@ -57,6 +57,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=None,
         help="Keep the recording in this file; {worker} and {pid} are filled in.",
     )
+    group.addoption(
+        "--handles-json",
+        metavar="FILE",
+        default=None,
+        help="Write what was found into this file, in the format of `safehandle report`.",
+    )
     parser.addini("handles", "Check handles, as --handles does.", type="bool", default=False)
     parser.addini("handles_on_leak", "Default of --handles-on-leak: error, warn.", default="error")
     parser.addini("handles_level", "Default of --handles-level: sampled, full.", default="full")

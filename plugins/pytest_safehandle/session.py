@@ -411,7 +411,8 @@ class HandlesSession:
             self._config.get_verbosity("handles") > 0 and _native.newest_serial() != self._first
         )
         told: dict[str, Any] = {}
-        if self._judge is not None or counted or _native.open_since(self._first):
+        wanted = counted or self.settings.json is not None
+        if self._judge is not None or wanted or _native.open_since(self._first):
             told = self.judge.finish(self._first)
         lost = self.recorder.fault()
         if lost is not None:

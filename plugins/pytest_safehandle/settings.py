@@ -32,6 +32,7 @@ class Settings:
     allow: tuple[Site, ...]
     settle_s: float
     abandoned: Abandoned
+    json: str | None  # path
 
 
 def read_settings(config: pytest.Config, options: object) -> Settings:
@@ -52,6 +53,7 @@ def read_settings(config: pytest.Config, options: object) -> Settings:
         abandoned=cast(
             Abandoned, _one_of(config, "handles_abandoned", ("ignore", "warn", "error"))
         ),
+        json=getattr(options, "handles_json", None),
     )
 
 

@@ -7,8 +7,10 @@ nothing to say.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,6 +33,12 @@ class Summary:
         self._found: list[dict[str, Any]] = []
         self._notes: list[str] = []
         self._abandoned: list[dict[str, Any]] = []
+        self._told: list[dict[str, Any]] = []  # for the JSON file, by process
+        self._json: Path | None = None
+        if settings.json is not None and not hasattr(config, "workerinput"):
+            from pytest_safehandle.jsonfile import check_path
+
+            self._json = check_path(settings.json)
 
     def found(self, found: list[dict[str, Any]]) -> None:
         """Takes what was found in one phase of one test."""
@@ -40,11 +48,23 @@ class Summary:
         """Takes what the session of one process says at its end."""
         self._notes.extend(told["notes"])
         self._abandoned.extend(told.get("abandoned", ()))
+        if "json" in told:
+            self._told.append(told["json"])
 
     def pytest_report_header(self) -> str:
         settings = self._settings
         words = f"handles: on, level={self.level}, on-leak={settings.on_leak}"
         return f"{words}, recording={settings.recording}" if settings.recording else words
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self) -> None:
+        if self._json is None:
+            return
+        from pytest_safehandle.jsonfile import document, write
+
+        fault = write(self._json, document(self._told, self._found))
+        if fault is not None:
+            self._notes.append(fault)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         verbose = self._config.get_verbosity("handles") > 0
@@ -60,6 +80,12 @@ class Summary:
         terminalreporter.write_sep("=", "handles")
         for line in lines:
             terminalreporter.write_line(line)
+        if self._found and os.environ.get("GITHUB_ACTIONS") == "true":
+            from pytest_safehandle.github import workflow_commands
+
+            workspace = os.environ.get("GITHUB_WORKSPACE") or self._config.rootpath
+            for line in workflow_commands(self._found, str(workspace)):
+                terminalreporter.write_line(line)
 
 
 class ControllerSummary(Summary):

@@ -27,8 +27,8 @@ from pytest_safehandle.settings import Settings
 from pytest_safehandle.sites import Site
 from pytest_safehandle.suspicion import collect, settle, still_open
 from safehandle_debug import _native
-from safehandle_debug.findings import Finding, findings_of
-from safehandle_debug.ledger import History
+from safehandle_debug.findings import Finding, findings_of, to_json
+from safehandle_debug.ledger import History, site_of
 from safehandle_debug.recording.format import Flag
 
 __all__ = ["Judge", "Verdict"]
@@ -85,7 +85,7 @@ class Judge:
         if not blamed:
             return None
         for finding in blamed:
-            self._note(run, finding, self.writer.misuse_line(finding))
+            self._note(run, finding, self.writer.misuse_line(finding), "error")
         return self.writer.misuses(blamed)
 
     def _is_late(self, run: Run, misuse: Misuse) -> bool:
@@ -125,7 +125,9 @@ class Judge:
 
         def tell(leaks: Sequence[Leak], on_leak: str) -> None:
             for leak in leaks:
-                self._note(run, leak.finding, self.writer.headline(leak.finding), leak.fixture)
+                message = self.writer.headline(leak.finding)
+                severity = "error" if on_leak == "error" else "warning"
+                self._note(run, leak.finding, message, severity, leak.fixture)
             text = self.writer.leaks(leaks)
             if on_leak == "error":
                 errors.append(text)
@@ -280,9 +282,28 @@ class Judge:
             }
             for finding in self.reader.abandoned()
         ]
-        return {"notes": notes, "abandoned": abandoned}
+        told: dict[str, Any] = {"notes": notes, "abandoned": abandoned}
+        if self.settings.json is not None:
+            told["json"] = self._document()
+        return told
 
-    def _note(self, run: Run, finding: Finding, message: str, fixture: str | None = None) -> None:
+    def _document(self) -> dict[str, Any]:
+        """This process, and what no test failed for."""
+        ledger = self.reader.ledger()
+        ignored = self.settings.abandoned == "ignore"
+        return to_json(
+            () if ledger is None else (ledger,), () if ignored else self.reader.abandoned()
+        )
+
+    def _note(
+        self,
+        run: Run,
+        finding: Finding,
+        message: str,
+        severity: str,
+        fixture: str | None = None,
+    ) -> None:
+        site = site_of(finding.culprit) or finding.handle.site
         self.counts[finding.kind] += 1
         run.found.append(
             {
@@ -293,8 +314,18 @@ class Judge:
                 "message": message,
                 "fingerprint": finding.fingerprint,
                 "serial": finding.handle.serial,
+                "severity": severity,
+                "file": site.file if site is not None else None,
+                "line": site.line if site is not None else None,
+                "json": self._as_json(finding, severity),
             }
         )
+
+    def _as_json(self, finding: Finding, severity: str) -> dict[str, Any] | None:
+        if self.settings.json is None:
+            return None
+        (plain,) = to_json((), (finding,))["findings"]
+        return {**plain, "severity": severity}
 
 
 def _call(hook: Any, **arguments: object) -> Any:

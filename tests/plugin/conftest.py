@@ -40,7 +40,7 @@ class Suite:
 @pytest.fixture
 def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Suite:
     for name in list(os.environ):
-        if name.startswith(("SAFEHANDLE_", "PYTEST_XDIST_", "COLUMNS")):
+        if name.startswith(("SAFEHANDLE_", "PYTEST_XDIST_", "GITHUB_", "COLUMNS")):
             monkeypatch.delenv(name)
     sessions = pytester.path / "sessions"
     monkeypatch.setenv("SAFEHANDLE_DEBUG_DIR", str(sessions))

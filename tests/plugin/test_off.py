@@ -92,6 +92,7 @@ def test_help_markers_and_fixtures_name_what_there_is(suite):
             "*--handles-on-leak=*",
             "*--handles-level=*",
             "*--handles-recording=PATH*",
+            "*--handles-json=FILE*",
             "*handles (bool):*",
             "*handles_allow (linelist):*",
             "*handles_settle (string):*",

@@ -250,6 +250,9 @@ def test_junit(suite):
     errors = root.findall(".//error")
     assert len(errors) == 3
     assert all("1 handle leaked: SafeFileHandle fd " in (error.text or "") for error in errors)
+    text = errors[0].text or ""
+    assert "test_it.py:7: in opened" in text
+    assert '    return SafeFileHandle.open("/dev/null")\n           ^^^^' in text
     properties = root.findall(".//property[@name='handles_leaked']")
     assert [one.get("value") for one in properties] == ["1", "1", "1"]
 
