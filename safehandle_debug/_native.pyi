@@ -151,6 +151,46 @@ class SafeKeyringHandle(SafeHandleZeroOrMinusOneIsInvalid):
     def revoke(self) -> None: ...
     def unlink(self, keyring: int, /) -> None: ...
 
+class SafeNCryptHandle(SafeHandleZeroOrMinusOneIsInvalid):
+    def __init__(self, value: SupportsIndex = 0, owns_handle: bool = True) -> None: ...
+
+class SafeNCryptProviderHandle(SafeNCryptHandle):
+    @classmethod
+    def load(cls, name: str) -> Self: ...
+
+class SafeNCryptKeyHandle(SafeNCryptHandle):
+    def __init__(
+        self,
+        value: SupportsIndex = 0,
+        owns_handle: bool = True,
+        *,
+        provider: SafeNCryptProviderHandle | None = None,
+    ) -> None: ...
+    @classmethod
+    def generate(
+        cls,
+        algorithm: str,
+        provider: SafeNCryptProviderHandle | None = None,
+        *,
+        group: str | None = None,
+        bits: int = 0,
+    ) -> Self: ...
+    def duplicate(self) -> Self: ...
+    def sign(self, data: ReadableBuffer, digest: str | None = None) -> bytes: ...
+    def verify(
+        self, signature: ReadableBuffer, data: ReadableBuffer, digest: str | None = None
+    ) -> bool: ...
+    def public_key(self) -> bytes: ...
+
+class SafeNCryptSecretHandle(SafeNCryptHandle):
+    @classmethod
+    def derive(
+        cls, key: SafeNCryptKeyHandle, peer: SafeNCryptKeyHandle | ReadableBuffer
+    ) -> Self: ...
+    @property
+    def byte_length(self) -> int: ...
+    def read(self) -> bytes: ...
+
 @disjoint_base
 class SafeBuffer(SafeHandleZeroOrMinusOneIsInvalid):
     def __init__(self, owns_handle: bool = True) -> None: ...

@@ -354,6 +354,7 @@ module_exec(PyObject *module)
         shd_view_add,
         shd_socket_add,
         shd_keyring_add,
+        shd_crypto_add,
     };
     for (size_t i = 0; i < Py_ARRAY_LENGTH(adders); i++) {
         if (adders[i](module, state) < 0) {

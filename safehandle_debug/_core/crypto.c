@@ -1,0 +1,231 @@
+/* SafeNCryptHandle and SafeNCryptProviderHandle: OpenSSL's providers.
+ *
+ * A provider is loaded into a context of its own.  Loaded into the library's
+ * default one, it would switch off the algorithms that hashlib and ssl find
+ * there, and two handles of one provider would be one object with two owners.
+ * The context is the live table's extra: its keys live in it and must be gone
+ * before, so every key holds a reference of its provider. */
+#include "crypto.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* --- what the types share ------------------------------------------------- */
+
+void
+shd_crypto_let_go(shd_handle *handle)
+{
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    if (shd_life_release(handle) < 0) {
+        PyErr_WriteUnraisable((PyObject *)handle);
+    }
+    PyErr_Restore(type, value, traceback);
+}
+
+int
+shd_crypto_init(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"value", "owns_handle", NULL};
+    int64_t value = 0;
+    int owns = 1;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O&p", names,
+                                     shd_value_converter, &value, &owns)
+        || shd_crypto_load() < 0) {
+        return -1;
+    }
+    return shd_handle_init_value((shd_handle *)self, 0, value, owns);
+}
+
+PyTypeObject *
+shd_crypto_type(PyObject *module, PyType_Spec *spec, PyTypeObject *base,
+                const shd_native *native)
+{
+    PyTypeObject *type = shd_type_make(module, spec, base);
+    if (type != NULL && shd_type_mark(type, native) < 0) {
+        Py_CLEAR(type);
+    }
+    return type;
+}
+
+/* --- providers ------------------------------------------------------------ */
+
+static int
+provider_release(int64_t value, void *extra)
+{
+    if (!shd_crypto_usable()) {
+        return 0;
+    }
+    shd_ossl_provider *provider = (shd_ossl_provider *)(intptr_t)value;
+    int error = shd_ossl.OSSL_PROVIDER_unload(provider) ? 0 : EINVAL;
+    if (extra != NULL) {
+        /* What the context has cached of the provider goes with it. */
+        shd_ossl.OSSL_LIB_CTX_free(extra);
+    }
+    return error;
+}
+
+shd_handle *
+shd_crypto_provider_of(PyObject *object)
+{
+    if (object == Py_None) {
+        PyErr_SetString(shd_interp_error(SHD_ERROR_NULL),
+                        "provider must be a handle, not None");
+        return NULL;
+    }
+    const shd_kind *kind = shd_type_native_kind(Py_TYPE(object));
+    if (kind == NULL || kind->number != SHD_KIND_PROVIDER) {
+        PyErr_Format(PyExc_TypeError,
+                     "provider must be a SafeNCryptProviderHandle, not "
+                     "%.200s",
+                     Py_TYPE(object)->tp_name);
+        return NULL;
+    }
+    return (shd_handle *)object;
+}
+
+shd_ossl_context *
+shd_crypto_context(shd_handle *provider)
+{
+    return shd_table_extra(provider->slot);
+}
+
+static PyObject *
+provider_load(PyObject *type, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"name", NULL};
+    PyObject *name;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "U:load", names, &name)) {
+        return NULL;
+    }
+    Py_ssize_t size;
+    const char *text = PyUnicode_AsUTF8AndSize(name, &size);
+    if (text == NULL) {
+        return NULL;
+    }
+    if (size == 0 || strlen(text) != (size_t)size) {
+        PyErr_SetString(PyExc_ValueError,
+                        "name must be a provider's, such as 'default'");
+        return NULL;
+    }
+    uint32_t slot;
+    shd_handle *handle =
+        shd_crypto_load() < 0
+            ? NULL
+            : shd_handle_begin((PyTypeObject *)type, 0, &slot);
+    if (handle == NULL) {
+        return NULL;
+    }
+    if (shd_table_set_extra(slot, NULL) < 0) {
+        PyErr_NoMemory();
+        return shd_handle_abandon(handle, slot);
+    }
+    shd_ossl_provider *provider = NULL;
+    shd_ossl_context *context;
+    Py_BEGIN_ALLOW_THREADS
+    shd_ossl.ERR_clear_error();
+    context = shd_ossl.OSSL_LIB_CTX_new();
+    if (context != NULL) {
+        provider = shd_ossl.OSSL_PROVIDER_load(context, text);
+    }
+    /* Digests and random numbers, which most providers leave to it. */
+    if (provider != NULL && strcmp(text, "default") != 0
+        && shd_ossl.OSSL_PROVIDER_load(context, "default") == NULL) {
+        shd_ossl.OSSL_PROVIDER_unload(provider);
+        provider = NULL;
+    }
+    Py_END_ALLOW_THREADS
+    if (provider == NULL) {
+        shd_crypto_error("OpenSSL cannot load the provider %R", name);
+        if (context != NULL) {
+            shd_ossl.OSSL_LIB_CTX_free(context);
+        }
+        return shd_handle_abandon(handle, slot);
+    }
+    shd_table_set_extra(slot, context);
+    return shd_handle_complete(handle, slot, (intptr_t)provider, name);
+}
+
+/* --- the types ------------------------------------------------------------ */
+
+PyDoc_STRVAR(base_doc,
+"SafeNCryptHandle(value=0, owns_handle=True)\n--\n\n"
+"Base of the handles on OpenSSL 3's libcrypto, which is loaded when the first\n"
+"of them is made. Their values are addresses of the library's objects.\n\n"
+"Abstract: a subclass of one's own defines release_handle().\n\n"
+"Raises HandleNotSupportedError where the library is not installed.");
+
+static PyType_Slot base_slots[] = {
+    {Py_tp_doc, (void *)base_doc},
+    {Py_tp_init, shd_crypto_init},
+    {Py_tp_dealloc, shd_handle_dealloc},
+    {0, NULL},
+};
+
+static PyType_Spec base_spec = {
+    .name = "safehandle_debug.SafeNCryptHandle",
+    .basicsize = sizeof(shd_handle),
+    .flags =
+        Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = base_slots,
+};
+
+PyDoc_STRVAR(load_doc,
+"load($type, /, name)\n--\n\n"
+"Loads a provider: 'default', 'legacy', 'base', or one that is installed.\n"
+"It serves this handle's keys alone, not hashlib or ssl.\n\n"
+"Raises HandleNotSupportedError when OpenSSL has no such provider.");
+
+static PyMethodDef provider_methods[] = {
+    {"load", (PyCFunction)(void (*)(void))provider_load,
+     METH_VARARGS | METH_KEYWORDS | METH_CLASS, load_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+PyDoc_STRVAR(provider_doc,
+"SafeNCryptProviderHandle(value=0, owns_handle=True)\n--\n\n"
+"A provider of algorithms, an OSSL_PROVIDER. It is unloaded after the keys\n"
+"that were made from it, whatever is closed first.");
+
+static PyType_Slot provider_slots[] = {
+    {Py_tp_doc, (void *)provider_doc},
+    {Py_tp_init, shd_crypto_init},
+    {Py_tp_dealloc, shd_handle_dealloc},
+    {Py_tp_methods, provider_methods},
+    {0, NULL},
+};
+
+static PyType_Spec provider_spec = {
+    .name = "safehandle_debug.SafeNCryptProviderHandle",
+    .basicsize = sizeof(shd_handle),
+    .flags =
+        Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = provider_slots,
+};
+
+int
+shd_crypto_add(PyObject *module, shd_interp *state)
+{
+    /* No `forget`: a provider that was detached lives on in its context. */
+    static const shd_kind kind = {
+        .number = SHD_KIND_PROVIDER,
+        .name = "provider",
+        .space = "provider",
+        .release = provider_release,
+    };
+    static const shd_native native = {&kind, SHD_RULE_ZERO_OR_MINUS_ONE};
+    PyTypeObject *base = shd_type_make(module, &base_spec, state->safe_zero);
+    PyTypeObject *provider =
+        base == NULL ? NULL
+                     : shd_crypto_type(module, &provider_spec, base, &native);
+    int result = provider == NULL ? -1 : 0;
+    if (result == 0) {
+        result = shd_crypto_key_add(module, base);
+    }
+    if (result == 0) {
+        result = shd_crypto_secret_add(module, base);
+    }
+    Py_XDECREF(provider);
+    Py_XDECREF(base);
+    return result;
+}
