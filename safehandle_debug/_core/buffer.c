@@ -200,7 +200,11 @@ transfer(shd_buffer *self, Py_ssize_t at, char *outside, Py_ssize_t size,
 static PyObject *
 struct_function(const char *name)
 {
-    PyObject *module = PyImport_ImportModule("struct");
+    /* Importing what is there already costs as much as the rest of a read. */
+    PyObject *module = Py_XNewRef(shd_interp_loaded_module("_struct"));
+    if (module == NULL) {
+        module = PyImport_ImportModule("_struct");
+    }
     PyObject *function =
         module == NULL ? NULL : PyObject_GetAttrString(module, name);
     Py_XDECREF(module);
