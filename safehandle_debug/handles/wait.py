@@ -1,8 +1,9 @@
 """Waiting: events and semaphores over SafeWaitHandle, and waiting for several.
 
 They work between threads and between processes, since each is a descriptor
-underneath: a forked child has them, a process that multiprocessing starts gets
-them as arguments, and any other program adopts the number that it was given:
+underneath: a forked child has them, a process that multiprocessing starts
+borrows them as arguments for its lifetime, and any other program adopts the
+number that it was given:
 
     event = ManualResetEvent()
     SafeProcessHandle.spawn([..., str(event.fileno())], pass_fds=[event])
@@ -249,7 +250,9 @@ def _rebuild(kind: type[WaitHandle], handle_type: type[SafeWaitHandle], passed: 
     fd: int = passed.detach()
     os.set_inheritable(fd, False)
     made = kind.__new__(kind)
-    made._handle = handle_type(fd)
+    # Nobody closes an argument: like a forked child's, it lives as long as the
+    # process.
+    made._handle = handle_type(fd, owns_handle=False)
     return made
 
 
