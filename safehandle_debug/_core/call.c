@@ -459,6 +459,10 @@ native_address(PyObject *Py_UNUSED(module), PyObject *args)
         return NULL;
     }
     PyObject *path = NULL;
+    if (PySys_Audit("safehandle_debug.native_address", "Os", library, name)
+        < 0) {
+        return NULL;
+    }
     if (library != Py_None && !PyUnicode_FSConverter(library, &path)) {
         return NULL;
     }

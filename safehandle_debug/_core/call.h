@@ -181,6 +181,10 @@ int shd_call_argument(shd_call *call, const shd_parameter *parameter,
  * HandleClosedError or HandleStateError. */
 int shd_call_check_critical(shd_handle *handle);
 
+/* 0, or -1 with OverflowError when an int cannot hold the value: cut to 32
+ * bits, a wide number can be somebody's descriptor. */
+int shd_call_check_width(const shd_handle *handle, char code);
+
 /* Makes the object for what comes back. */
 int shd_call_prepare(shd_work *work, PyTypeObject *type);
 

@@ -84,6 +84,21 @@ shd_call_check_critical(shd_handle *handle)
     return 0;
 }
 
+int
+shd_call_check_width(const shd_handle *handle, char code)
+{
+    int64_t value = handle->value;
+    if (shd_code_size(code) == 8
+        || (value <= UINT32_MAX && value >= INT32_MIN)) {
+        return 0;
+    }
+    PyErr_Format(PyExc_OverflowError,
+                 "%.200s holds %lld, which native code would cut to another "
+                 "number",
+                 Py_TYPE(handle)->tp_name, (long long)value);
+    return -1;
+}
+
 /* Takes the references of a handle that must stay open during the call. */
 static int
 hold(shd_call *call, shd_work *work, PyObject *object, PyTypeObject *type)
@@ -110,7 +125,8 @@ hold(shd_call *call, shd_work *work, PyObject *object, PyTypeObject *type)
         return -1;
     }
     work->held = (shd_handle *)Py_NewRef(object);
-    return 0;
+    return shd_call_check_width(
+        handle, work->field == NULL ? parameter->code : work->field->code);
 }
 
 int

@@ -50,18 +50,17 @@ make_argument(shd_interp *state, shd_handle *handle)
     if (held == NULL) {
         return NULL;
     }
+    char code = shd_call_code_of(Py_TYPE(handle));
     PyObject *module =
         PyImport_ImportModule("safehandle_debug.marshal.argument");
     PyObject *result = NULL;
-    if (module != NULL) {
+    if (module != NULL && shd_call_check_width(handle, code) == 0) {
         /* Read after the reference was taken. */
-        result = PyObject_CallMethod(module,
-                                     shd_call_code_of(Py_TYPE(handle)) == 'i'
-                                         ? "make_int"
-                                         : "make_word",
-                                     "OL", held, (long long)handle->value);
-        Py_DECREF(module);
+        result =
+            PyObject_CallMethod(module, code == 'i' ? "make_int" : "make_word",
+                                "OL", held, (long long)handle->value);
     }
+    Py_XDECREF(module);
     Py_DECREF(held);
     return result;
 }
@@ -73,10 +72,12 @@ from_param(PyObject *type, PyObject *object)
     if (state != NULL && PyObject_TypeCheck(object, (PyTypeObject *)type)) {
         return make_argument(state, (shd_handle *)object);
     }
-    PyErr_Format(
-        object == Py_None ? shd_interp_error(SHD_ERROR_NULL) : PyExc_TypeError,
-        "a %.200s is needed, not %.200s", ((PyTypeObject *)type)->tp_name,
-        object == Py_None ? "None" : Py_TYPE(object)->tp_name);
+    const char *name = strrchr(((PyTypeObject *)type)->tp_name, '.');
+    PyErr_Format(object == Py_None ? shd_interp_error(SHD_ERROR_NULL)
+                                   : PyExc_TypeError,
+                 "a %.200s is needed, not %.200s",
+                 name == NULL ? ((PyTypeObject *)type)->tp_name : name + 1,
+                 object == Py_None ? "None" : Py_TYPE(object)->tp_name);
     return NULL;
 }
 

@@ -13,6 +13,29 @@ so none is closed or recycled meanwhile; the objects for the handles that come
 back exist before the call and own them before any bytecode runs again, so that
 neither an interrupt nor an exception loses one.
 
+Parameters:
+
+    SafeFileHandle          its number, held during the call
+    In[SafeFileHandle]      a pointer to a copy of the number
+    Ref[SafeFileHandle]     a pointer; another number makes a new handle
+    Out[SafeFileHandle]     a pointer; what is written makes a new handle
+    Out[tuple[T, T]]        two of them, as pipe2(2) wants
+    Point, ByRef[Point], In[Point]      a Structure by value, or a pointer to it
+    c_int ... c_void_p, Out[c_int], Ref[c_int], bytes, str, WritableBuffer
+    Annotated[Any, ctypes.CFUNCTYPE(...)]       a callback; without handles
+
+A call holds its handles for its own length only: what goes on afterwards (aio,
+io_uring, a callback that is kept) needs `with handle.hold()` around it.
+
+In C a handle is an int where it is a descriptor or a key of the kernel, else
+an intptr_t; a handle class says otherwise by `native_type = "int"`.
+
+Plain ctypes works as well, with what ctypes can promise.  A handle type in
+`argtypes` holds the handle during the call; what it refuses ctypes raises as
+ctypes.ArgumentError, with our error's text.  As `restype` it is safe for the
+handle types of this package whose value is an int; others (Python subclasses,
+pointers) need a native function from here.  ctypes cannot do `Out` and `Ref`.
+
 General layout:
 
 - `types`      the C types of signatures, and how arguments are passed

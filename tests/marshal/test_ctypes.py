@@ -116,6 +116,16 @@ def test_wide_values_arrive_whole(released: list[int]) -> None:
     assert echo(Probe(released, None)) == -1
 
 
+def test_a_value_that_is_no_int_is_not_cut() -> None:
+    """2**32 + 3 would be descriptor 3, which is somebody else's."""
+    wide = SafeFileHandle((1 << 32) + 3, owns_handle=False)
+    take = function("echo_int", [SafeFileHandle], ctypes.c_int)
+    with pytest.raises(ctypes.ArgumentError, match="OverflowError"):
+        take(wide)
+    assert refs(wide) == 1
+    assert take(SafeFileHandle((1 << 32) - 1, owns_handle=False)) == -1
+
+
 def test_handles_without_reference_count(released: list[int]) -> None:
     echo = function("echo", [CriticalHandle])
     handle = CriticalProbe(released)

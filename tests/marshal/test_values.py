@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support_handles import Probe
-from support_native import native_library
+from support_handles import Probe, refs
+from support_native import entered, native_library
 
+from safehandle_debug import SafeFileHandle
 from safehandle_debug.marshal import (
+    In,
     Out,
     Ref,
     WritableBuffer,
@@ -178,6 +180,25 @@ def test_a_handle_is_no_number(tmp_path: Path) -> None:
 
     with pytest.raises(TypeError, match="an int is needed, not Probe"):
         echo(Probe([]))  # type: ignore[arg-type]
+
+
+def test_a_handle_is_not_cut_to_an_int() -> None:
+    """2**32 + 3 would be descriptor 3, which is somebody else's."""
+
+    @library_import(NATIVE)
+    def echo_int(value: SafeFileHandle) -> c_int: ...
+
+    @library_import(NATIVE, entry_point="put_number")
+    def inside(slot: In[SafeFileHandle], value: c_int) -> None: ...
+
+    wide = SafeFileHandle((1 << 32) + 3, owns_handle=False)
+    before = entered()
+    for call in (lambda: echo_int(wide), lambda: inside(wide, 1)):
+        with pytest.raises(OverflowError, match="holds 4294967299"):
+            call()
+    assert refs(wide) == 1
+    assert entered() == before
+    assert echo_int(SafeFileHandle((1 << 32) - 1, owns_handle=False)) == -1
 
 
 def test_truth() -> None:
