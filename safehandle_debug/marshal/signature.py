@@ -16,7 +16,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeAlias, Union, get_args, get_origin
 
-from safehandle_debug._native import CriticalHandle, Out, Ref, SafeHandle, native_code
+from safehandle_debug._native import (
+    CriticalHandle,
+    Out,
+    Ref,
+    SafeHandle,
+    SafeMemoryMappedViewHandle,
+    native_code,
+)
 from safehandle_debug.errors import HandleNotSupportedError
 from safehandle_debug.marshal.types import CType, Passing
 
@@ -71,6 +78,17 @@ def handle_type(base: object) -> type[SafeHandle | CriticalHandle] | None:
     if isinstance(base, type) and issubclass(base, SafeHandle | CriticalHandle):
         return base
     return None
+
+
+def _made(where: str, base: object) -> type[SafeHandle | CriticalHandle] | None:
+    """The handle type of something that native code makes."""
+    handle = handle_type(base)
+    if handle is not None and issubclass(handle, SafeMemoryMappedViewHandle):
+        raise HandleNotSupportedError(
+            f"{where}: the length of a view cannot come out of native code, and it could not "
+            "be unmapped; use SafeMemoryMappedViewHandle.map()"
+        )
+    return handle
 
 
 def _unwrap(annotation: Any) -> _Annotation:
@@ -178,10 +196,10 @@ def _read_cell(name: str, where: str, base: Any) -> Parameter:
     pair = get_args(inner.base)
     if get_origin(inner.base) is tuple and word == "out" and len(pair) == 2 and pair[0] is pair[1]:
         found = _unwrap(pair[0])
-        handle = handle_type(found.base)
+        handle = _made(where, found.base)
         if handle is not None:
             return _parameter(name, "handle-pair", _handle_code(found, handle), handle)
-    handle = handle_type(inner.base)
+    handle = _made(where, inner.base)
     if handle is not None and not inner.optional:
         return _parameter(name, f"handle-{word}", _handle_code(inner, handle), handle)
     if handle is not None:
@@ -266,7 +284,7 @@ def _read_result(where: str, annotation: Any) -> Parameter:
     if annotation in (None, type(None)):
         return _parameter("return", "void", "q")
     found = _unwrap(annotation)
-    handle = handle_type(found.base)
+    handle = _made(where, found.base)
     if handle is not None:
         if found.optional:
             raise HandleNotSupportedError(

@@ -16,10 +16,17 @@ from typing import Annotated, Any
 import pytest
 from support_native import CALLBACK, Callback, native_library
 
-from safehandle_debug import HandleNotSupportedError, NullHandleError, SafeFileHandle, SafeHandle
+from safehandle_debug import (
+    HandleNotSupportedError,
+    NullHandleError,
+    SafeFileHandle,
+    SafeHandle,
+    SafeMemoryMappedViewHandle,
+)
 from safehandle_debug.marshal import (
     NativeFunction,
     Out,
+    Ref,
     Structure,
     address_import,
     c_int,
@@ -106,6 +113,17 @@ def test_what_cannot_be_declared(annotation: Any, error: type[Exception], text: 
 def test_what_cannot_be_returned(annotation: Any, error: type[Exception]) -> None:
     with pytest.raises(error, match="the result"):
         declared(c_int, annotation)
+
+
+def test_a_view_cannot_be_made_by_native_code() -> None:
+    """Nobody would know how much to unmap."""
+    view = SafeMemoryMappedViewHandle
+    with pytest.raises(HandleNotSupportedError, match="length of a view"):
+        declared(c_int, view)
+    for cell in (Out[view], Ref[view]):  # type: ignore[valid-type]
+        with pytest.raises(HandleNotSupportedError, match="length of a view"):
+            declared(cell)
+    declared(view)
 
 
 def test_a_parameter_without_annotation() -> None:
