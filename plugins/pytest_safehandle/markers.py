@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from pytest_safehandle.growth import FEWEST_REPEATS
 from pytest_safehandle.settings import OnLeak
 from pytest_safehandle.sites import Site, parse_sites
 
@@ -19,6 +20,7 @@ class Marker:
     allow: tuple[Site, ...] = ()  # of all markers
     expect: int | None = None
     reason: str | None = None
+    repeat: int | None = None  # how often the body runs
 
 
 NO_MARKER = Marker()
@@ -36,14 +38,16 @@ def read_marker(item: pytest.Item) -> Marker:
     on_leak: OnLeak | None = None
     expect: int | None = None
     reason: str | None = None
+    repeat: int | None = None
     allow: list[Site] = []
     for mark in marks:
         one = _read_mark(item.nodeid, mark)
         on_leak = one.on_leak if on_leak is None else on_leak
         expect = one.expect if expect is None else expect
         reason = one.reason if reason is None else reason
+        repeat = one.repeat if repeat is None else repeat
         allow.extend(one.allow)
-    return Marker(on_leak, tuple(allow), expect, reason)
+    return Marker(on_leak, tuple(allow), expect, reason, repeat)
 
 
 def _arguments(
@@ -51,8 +55,9 @@ def _arguments(
     allow: object = (),
     expect: object = None,
     reason: object = None,
-) -> tuple[object, object, object, object]:
-    return on_leak, allow, expect, reason
+    repeat: object = None,
+) -> tuple[object, object, object, object, object]:
+    return on_leak, allow, expect, reason, repeat
 
 
 def _read_mark(nodeid: str, mark: pytest.Mark) -> Marker:
@@ -61,9 +66,9 @@ def _read_mark(nodeid: str, mark: pytest.Mark) -> Marker:
         inspect.signature(_arguments).bind(*mark.args, **mark.kwargs)
     except TypeError as error:
         raise pytest.UsageError(
-            f"{where}: {error}; it takes on_leak, allow, expect and reason"
+            f"{where}: {error}; it takes on_leak, allow, expect, reason and repeat"
         ) from None
-    on_leak, allow, expect, reason = _arguments(*mark.args, **mark.kwargs)
+    on_leak, allow, expect, reason, repeat = _arguments(*mark.args, **mark.kwargs)
     if on_leak not in (None, "error", "warn", "off"):
         raise pytest.UsageError(f"{where}: on_leak: use 'error', 'warn' or 'off', not {on_leak!r}")
     texts = (allow,) if isinstance(allow, str) else allow
@@ -79,9 +84,17 @@ def _read_mark(nodeid: str, mark: pytest.Mark) -> Marker:
         raise pytest.UsageError(f"{where}: expect needs leaks to be judged: drop on_leak='off'")
     if reason is not None and not isinstance(reason, str):
         raise pytest.UsageError(f"{where}: reason: use a text, not {reason!r}")
+    if repeat is not None and (type(repeat) is not int or repeat < FEWEST_REPEATS):
+        raise pytest.UsageError(
+            f"{where}: repeat: use a number from {FEWEST_REPEATS} up, not {repeat!r}"
+        )
+    if repeat is not None and (expect is not None or on_leak == "off"):
+        other = "expect" if expect is not None else "on_leak='off'"
+        raise pytest.UsageError(f"{where}: repeat judges the growth of leaks: drop {other}")
     return Marker(
         on_leak,
         parse_sites(f"{where}: allow", texts),
         expect,
         reason,
+        repeat,
     )

@@ -17,9 +17,11 @@ if TYPE_CHECKING:
     from pytest_safehandle.fixture import Handles, SessionHandles
 
 MARKER = (
-    "handles(on_leak=None, allow=(), expect=None, reason=None): how the test's open handles are"
-    " judged. on_leak: 'error', 'warn' or 'off'; allow: a site ('path-glob:function-glob' or"
-    " 'type:NAME') or several that may stay open; expect: the test must leak exactly so many."
+    "handles(on_leak=None, allow=(), expect=None, reason=None, repeat=None): how the test's open"
+    " handles are judged. on_leak: 'error', 'warn' or 'off'; allow: a site"
+    " ('path-glob:function-glob' or 'type:NAME') or several that may stay open; expect: the test"
+    " must leak exactly so many; repeat: run the body so often, and fail only if it leaves more"
+    " handles open each time."
 )
 
 

@@ -25,6 +25,7 @@ __all__ = ["Leak", "Writer"]
 
 MOST_REFERENCES: Final = 6  # add-refs and releases shown unless asked for all
 MOST_OTHERS: Final = 20  # further handles listed
+MOST_ITERATIONS: Final = 40  # of a repeated body, each with its growth
 MOST_COLUMNS: Final = 100  # of a line of source
 _INDENT: Final = "    "
 
@@ -81,6 +82,26 @@ class Writer:
             blocks.append("\n".join(_bounded(others)))
         blocks.append(self._advice(first))
         return "\n\n".join(blocks)
+
+    def growth(self, leaks: Sequence[Leak], counts: Sequence[int]) -> str:
+        """The message of a body that leaves more handles open each time it runs.
+
+        Args:
+            leaks: those of one site.
+            counts: how many each iteration left open.
+        """
+        first = leaks[0]
+        rate = f"{sum(counts) / len(counts):.3g}"
+        head = (
+            f"open handles grow by {rate} per iteration ({sum(counts)} in {len(counts)}):"
+            f" {self.headline(first.finding)}"
+        )
+        if self._verbosity < 0:
+            return head
+        each = " ".join(f"+{number}" for number in counts[:MOST_ITERATIONS])
+        if len(counts) > MOST_ITERATIONS:
+            each += f" ... and {len(counts) - MOST_ITERATIONS} more iterations"
+        return "\n\n".join([head, _row("growth", each), self._leak(first), self._advice(first)])
 
     def misuses(self, findings: Sequence[Finding]) -> str:
         """The message of a phase in which handles were released wrongly."""

@@ -28,6 +28,7 @@ class Run:
         "in_phase",
         "is_over",
         "item",
+        "iterations",
         "judged",
         "mark",
         "sectioned",
@@ -47,4 +48,7 @@ class Run:
         self.judged = False  # its leaks are in the teardown's message
         self.sectioned = False  # its open handles are in a section
         self.allow: Sequence[Site] = ()  # allowed by the fixture
+        # Newest serial before the body, and after each time that it ran; empty
+        # unless it is to be repeated.
+        self.iterations: list[int] = []
         self.found: list[dict[str, Any]] = []  # since its last report

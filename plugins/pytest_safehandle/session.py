@@ -241,8 +241,14 @@ class HandlesSession:
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
         run = self._run_of(item)
         run.in_phase = True
+        marker = self._markers.get(item.nodeid) if self._markers else None
+        repeat = 0 if marker is None or marker.repeat is None else marker.repeat
+        if repeat:
+            run.iterations = [_native.newest_serial()]
         try:
             result = yield
+            if repeat:
+                _repeat(run, repeat)
         except BaseException as error:
             self._failed(run, error)
             raise
@@ -418,6 +424,21 @@ class HandlesSession:
         if lost is not None:
             told["notes"] = [*told.get("notes", ()), lost]
         return told
+
+
+def _repeat(run: Run, times: int) -> None:
+    """Runs the body until it has run so many times; the first time is over."""
+    item = run.item
+    run.iterations.append(_native.newest_serial())
+    for number in range(2, times + 1):
+        if vars(item).get("_excinfo"):
+            return  # of a unittest that failed
+        try:
+            item.runtest()
+        except BaseException as error:
+            error.add_note(f"when the body ran for the {number}. of {times} times")
+            raise
+        run.iterations.append(_native.newest_serial())
 
 
 class _Reports:

@@ -17,6 +17,7 @@ import pytest
 
 from pytest_safehandle import HandleLeakWarning, HandleMisuseWarning
 from pytest_safehandle.attribution import Scopes, drop_finished_funcargs
+from pytest_safehandle.growth import by_iteration, grows
 from pytest_safehandle.hooks import HookFailed
 from pytest_safehandle.markers import Marker
 from pytest_safehandle.reach import reachable
@@ -123,12 +124,11 @@ class Judge:
         errors: list[str] = []
         warned: list[pytest.PytestWarning] = []
 
-        def tell(leaks: Sequence[Leak], on_leak: str) -> None:
+        def tell(leaks: Sequence[Leak], on_leak: str, text: str) -> None:
+            severity = "error" if on_leak == "error" else "warning"
             for leak in leaks:
                 message = self.writer.headline(leak.finding)
-                severity = "error" if on_leak == "error" else "warning"
                 self._note(run, leak.finding, message, severity, leak.fixture)
-            text = self.writer.leaks(leaks)
             if on_leak == "error":
                 errors.append(text)
             else:
@@ -137,10 +137,14 @@ class Judge:
         if marker.expect is not None:
             if len(of_test) != marker.expect:
                 errors.append(self._unexpected(marker.expect, of_test))
-        elif of_test:
-            tell(of_test, on_leak)
+        else:
+            of_test, growing = _split(of_test, run.iterations)
+            for alike, counts in growing:
+                tell(alike, on_leak, self.writer.growth(alike, counts))
+            if of_test:
+                tell(of_test, on_leak, self.writer.leaks(of_test))
         if of_fixtures:
-            tell(of_fixtures, self.settings.on_leak)
+            tell(of_fixtures, self.settings.on_leak, self.writer.leaks(of_fixtures))
         abandoned = self._abandoned(run)
         if abandoned:
             text = self.writer.abandoned(abandoned)
@@ -326,6 +330,33 @@ class Judge:
             return None
         (plain,) = to_json((), (finding,))["findings"]
         return {**plain, "severity": severity}
+
+
+def _split(
+    leaks: Sequence[Leak], iterations: Sequence[int]
+) -> tuple[list[Leak], list[tuple[list[Leak], list[int]]]]:
+    """What a body left that ran more than once: (leaks of the test's fixtures,
+    per site that grows its leaks and how many each iteration left).
+
+    Args:
+        leaks: what the test and its fixtures left open.
+        iterations: as of Run; empty when the body ran once.
+    """
+    others: list[Leak] = []
+    alike: dict[object, list[Leak]] = {}
+    for leak in leaks:
+        serial = leak.handle.serial
+        if iterations and leak.fixture is None and iterations[0] < serial <= iterations[-1]:
+            key = (leak.finding.kind, leak.handle.owner, leak.handle.site)
+            alike.setdefault(key, []).append(leak)
+        else:
+            others.append(leak)
+    growing = []
+    for group in alike.values():
+        counts = by_iteration((leak.handle.serial for leak in group), iterations)
+        if grows(counts):
+            growing.append((group, counts))
+    return others, growing
 
 
 def _call(hook: Any, **arguments: object) -> Any:

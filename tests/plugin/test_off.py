@@ -101,7 +101,7 @@ def test_help_markers_and_fixtures_name_what_there_is(suite):
         ]
     )
     suite.run_here("--markers").stdout.fnmatch_lines(
-        ["@pytest.mark.handles(on_leak=None, allow=(), expect=None, reason=None): *"]
+        ["@pytest.mark.handles(on_leak=None, allow=(), expect=None, reason=None, repeat=None): *"]
     )
     suite.run_here("--fixtures").stdout.fnmatch_lines(["handles -- *", "*What this test does*"])
 

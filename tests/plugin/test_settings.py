@@ -132,7 +132,7 @@ def test_marker(suite):
     [
         (
             "ok=True",
-            "unexpected keyword argument 'ok'; it takes on_leak, allow, expect and reason",
+            "unexpected keyword argument 'ok'; it takes on_leak, allow, expect, reason and repeat",
         ),
         ("'loud'", "on_leak: use 'error', 'warn' or 'off', not 'loud'"),
         ("allow=3", "allow: use a site or a tuple of sites, not 3"),
