@@ -253,6 +253,7 @@ guard_clear(PyObject *self)
     shd_interp *state = shd_interp_get();
     if (state != NULL && state->exit_guard) {
         state->exit_guard = 0; /* from now on at once: it is late */
+        Py_CLEAR(state->provenance_reader); /* and what its module holds */
         shd_critical_drain(state);
         /* Python hooks of what is still reachable run now: next, the modules
            that survived this collection are emptied, `os` among them. */

@@ -333,25 +333,22 @@ static PyObject *
 file_memfd(PyObject *type, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"name", "flags", NULL};
-    PyObject *name;
+    const char *name;
     unsigned int flags = MFD_CLOEXEC;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "U|I:memfd", names, &name,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "s|I:memfd", names, &name,
                                      &flags)) {
         return NULL;
     }
-    const char *utf8 = PyUnicode_AsUTF8(name);
     uint32_t slot;
-    shd_handle *handle =
-        utf8 == NULL ? NULL
-                     : shd_handle_begin((PyTypeObject *)type, -1, &slot);
+    shd_handle *handle = shd_handle_begin((PyTypeObject *)type, -1, &slot);
     if (handle == NULL) {
         return NULL;
     }
-    PyObject *detail = PyUnicode_FromFormat("memfd:%U", name);
+    PyObject *detail = PyUnicode_FromFormat("memfd:%s", name);
     if (detail == NULL) {
         return shd_handle_abandon(handle, slot);
     }
-    int fd = memfd_create(utf8, flags);
+    int fd = memfd_create(name, flags);
     PyObject *result = conclude(handle, slot, fd, detail);
     Py_DECREF(detail);
     return result;

@@ -600,10 +600,14 @@ shd_life_call_dispose(shd_handle *handle, int disposing)
 int
 shd_life_needs_finalizer(shd_handle *handle)
 {
-    if (!is_open(handle)) {
-        return 0;
-    }
     const shd_type_info *info = shd_type_info_of(Py_TYPE(handle));
+    if (!is_open(handle)) {
+        /* A close that waits for a reference in the same garbage: the hook
+           will run when that goes, and needs the object whole. */
+        uint32_t state = atomic_load(&handle->state);
+        return info->python_release && (state & SHD_DISPOSED)
+               && !(state & SHD_CLOSED);
+    }
     return info->python_release || info->python_dispose
            || info->python_finalize || info->python_invalid;
 }
@@ -611,6 +615,9 @@ shd_life_needs_finalizer(shd_handle *handle)
 void
 shd_life_finalize(shd_handle *handle)
 {
+    if (!is_open(handle)) {
+        return;
+    }
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
     const shd_type_info *info = shd_type_info_of(Py_TYPE(handle));
