@@ -8,6 +8,7 @@
 #include "crypto.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* --- what the types share ------------------------------------------------- */
@@ -50,18 +51,61 @@ shd_crypto_type(PyObject *module, PyType_Spec *spec, PyTypeObject *base,
 
 /* --- providers ------------------------------------------------------------ */
 
+typedef struct {
+    shd_ossl_context *context;
+    /* "default" beside another provider: it has the digests and the random
+       numbers that most leave to it. */
+    shd_ossl_provider *companion;
+} provider_extra;
+
+/* After the provider itself.  The companion is unloaded for itself: the context
+   alone would free it and keep what it had loaded. */
+static void
+unload_context(provider_extra *extra)
+{
+    if (extra->companion != NULL) {
+        shd_ossl.OSSL_PROVIDER_unload(extra->companion);
+    }
+    /* What it has cached of the providers goes with it. */
+    shd_ossl.OSSL_LIB_CTX_free(extra->context);
+}
+
+/* NULL with the library's error noted; nothing is left in `extra` then. */
+static shd_ossl_provider *
+load_provider(const char *name, provider_extra *extra)
+{
+    shd_ossl_provider *provider = NULL;
+    shd_ossl.ERR_clear_error();
+    extra->context = shd_ossl.OSSL_LIB_CTX_new();
+    if (extra->context == NULL) {
+        return NULL;
+    }
+    int alone = strcmp(name, "default") == 0;
+    if (!alone) {
+        extra->companion =
+            shd_ossl.OSSL_PROVIDER_load(extra->context, "default");
+    }
+    if (alone || extra->companion != NULL) {
+        provider = shd_ossl.OSSL_PROVIDER_load(extra->context, name);
+    }
+    if (provider == NULL) {
+        unload_context(extra);
+    }
+    return provider;
+}
+
 static int
 provider_release(int64_t value, void *extra)
 {
-    if (!shd_crypto_usable()) {
-        return 0;
+    int error = 0;
+    if (shd_crypto_usable()) {
+        shd_ossl_provider *provider = (shd_ossl_provider *)(intptr_t)value;
+        error = shd_ossl.OSSL_PROVIDER_unload(provider) ? 0 : EINVAL;
+        if (extra != NULL) {
+            unload_context(extra);
+        }
     }
-    shd_ossl_provider *provider = (shd_ossl_provider *)(intptr_t)value;
-    int error = shd_ossl.OSSL_PROVIDER_unload(provider) ? 0 : EINVAL;
-    if (extra != NULL) {
-        /* What the context has cached of the provider goes with it. */
-        shd_ossl.OSSL_LIB_CTX_free(extra);
-    }
+    free(extra);
     return error;
 }
 
@@ -87,7 +131,8 @@ shd_crypto_provider_of(PyObject *object)
 shd_ossl_context *
 shd_crypto_context(shd_handle *provider)
 {
-    return shd_table_extra(provider->slot);
+    provider_extra *extra = shd_table_extra(provider->slot);
+    return extra == NULL ? NULL : extra->context;
 }
 
 static PyObject *
@@ -116,33 +161,21 @@ provider_load(PyObject *type, PyObject *args, PyObject *kwargs)
     if (handle == NULL) {
         return NULL;
     }
-    if (shd_table_set_extra(slot, NULL) < 0) {
+    provider_extra *extra = calloc(1, sizeof(*extra));
+    if (extra == NULL || shd_table_set_extra(slot, extra) < 0) {
+        free(extra);
         PyErr_NoMemory();
         return shd_handle_abandon(handle, slot);
     }
-    shd_ossl_provider *provider = NULL;
-    shd_ossl_context *context;
+    shd_ossl_provider *provider;
     Py_BEGIN_ALLOW_THREADS
-    shd_ossl.ERR_clear_error();
-    context = shd_ossl.OSSL_LIB_CTX_new();
-    if (context != NULL) {
-        provider = shd_ossl.OSSL_PROVIDER_load(context, text);
-    }
-    /* Digests and random numbers, which most providers leave to it. */
-    if (provider != NULL && strcmp(text, "default") != 0
-        && shd_ossl.OSSL_PROVIDER_load(context, "default") == NULL) {
-        shd_ossl.OSSL_PROVIDER_unload(provider);
-        provider = NULL;
-    }
+    provider = load_provider(text, extra);
     Py_END_ALLOW_THREADS
     if (provider == NULL) {
         shd_crypto_error("OpenSSL cannot load the provider %R", name);
-        if (context != NULL) {
-            shd_ossl.OSSL_LIB_CTX_free(context);
-        }
+        free(shd_table_take_extra(slot));
         return shd_handle_abandon(handle, slot);
     }
-    shd_table_set_extra(slot, context);
     return shd_handle_complete(handle, slot, (intptr_t)provider, name);
 }
 
@@ -206,12 +239,13 @@ static PyType_Spec provider_spec = {
 int
 shd_crypto_add(PyObject *module, shd_interp *state)
 {
-    /* No `forget`: a provider that was detached lives on in its context. */
+    /* `forget` leaves the context: a provider that was detached lives in it. */
     static const shd_kind kind = {
         .number = SHD_KIND_PROVIDER,
         .name = "provider",
         .space = "provider",
         .release = provider_release,
+        .forget = free,
     };
     static const shd_native native = {&kind, SHD_RULE_ZERO_OR_MINUS_ONE};
     PyTypeObject *base = shd_type_make(module, &base_spec, state->safe_zero);
