@@ -84,15 +84,12 @@ def test_post_mortem(sessions_root: Path, size: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_waiting(
-    sessions_root: Path, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_waiting(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     """Before the first process."""
-    monkeypatch.chdir(sessions_root)
-    monkeypatch.setenv("SAFEHANDLE_DEBUG_DIR", "runs")
+    monkeypatch.setenv("SAFEHANDLE_DEBUG_DIR", "/nonexistent/runs")
 
     async def scenario(app: WatchApp, pilot: Pilot[int]) -> None:
-        await until_shown(pilot, "watching runs")
+        await until_shown(pilot, "watching /nonexistent/runs")
         await compare(app, pilot, "waiting")
 
     watch([], scenario, size=size)
