@@ -11,7 +11,9 @@ import click
 
 from safehandle_debug.cli.output import format_option, wants_color, width, write
 from safehandle_debug.cli.targets import open_ledgers, targets_argument
-from safehandle_debug.ledger import Frame, History, Ledger, ProcessInfo
+from safehandle_debug.cli.where import chosen, facts, where_option
+from safehandle_debug.ledger import Filter, Frame, History, Ledger, ProcessInfo
+from safehandle_debug.ledger.sites import place
 
 _HEADINGS = ("process", "handle", "kind", "value", "age", "refs", "ending", "site", "detail")
 _RIGHT = frozenset({"process", "handle", "value", "age", "refs"})
@@ -23,22 +25,28 @@ _Row = tuple[ProcessInfo, History]
 @click.command("list")
 @targets_argument
 @click.option("--all", "everything", is_flag=True, help="closed handles too")
+@where_option("handles that match")
 @format_option
 @click.option("--no-color", is_flag=True, help="plain text on a terminal too")
-def list_handles(targets: tuple[str, ...], everything: bool, form: str, no_color: bool) -> None:
+def list_handles(
+    targets: tuple[str, ...], everything: bool, where: Filter, form: str, no_color: bool
+) -> None:
     """Lists open handles: who holds what, since when, acquired where."""
     with open_ledgers(targets) as ledgers:
         rows = [
             (ledger.process, history)
             for ledger in ledgers
-            for history in (_by_serial(ledger) if everything else ledger.open())
+            for history in chosen(
+                ledger, _by_serial(ledger) if everything else ledger.open(), where
+            )
         ]
         if form == "json":
             write(json.dumps(_as_json(ledgers, rows), indent=2))
             return
         if not rows:
             pids = ", ".join(str(ledger.process.pid) for ledger in ledgers)
-            write(f"No {'' if everything else 'open '}handles in process {pids}.")
+            matching = f" match {where.text!r}" if where else ""
+            write(f"No {'' if everything else 'open '}handles in process {pids}{matching}.")
             return
         for line in _table(rows, everything, color=wants_color(no_color)):
             write(line)
@@ -50,8 +58,7 @@ def _by_serial(ledger: Ledger) -> list[History]:
 
 def age_ns(process: ProcessInfo, history: History) -> int:
     """How long a handle was open, in ns: until it was closed, its process ended, or now."""
-    end = history.closed_at_ns or process.ended_at_ns or time.time_ns()
-    return max(0, end - history.opened_at_ns)
+    return facts(process, history).age_ns(time.time_ns())
 
 
 def duration(ns: int) -> str:
@@ -66,15 +73,6 @@ def duration(ns: int) -> str:
     if seconds < 86400:
         return f"{seconds // 3600}h{seconds % 3600 // 60:02d}m"
     return f"{seconds // 86400}d{seconds % 86400 // 3600:02d}h"
-
-
-def place(frame: Frame | None, cwd: str) -> str:
-    """`file:line function`, below the process's working directory relative to it."""
-    if frame is None:
-        return "?"
-    inside = cwd and frame.file.startswith(cwd.rstrip("/") + "/")
-    file = frame.file[len(cwd.rstrip("/")) + 1 :] if inside else frame.file
-    return f"{file}:{frame.line} {frame.function}"
 
 
 def _table(rows: Sequence[_Row], everything: bool, *, color: bool) -> Iterable[str]:

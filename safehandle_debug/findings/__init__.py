@@ -6,6 +6,7 @@ from safehandle_debug.findings.model import FindingKind as FindingKind
 from safehandle_debug.findings.model import Severity as Severity
 from safehandle_debug.findings.rules import find as find
 from safehandle_debug.findings.rules import findings_of as findings_of
+from safehandle_debug.findings.rules import held_by as held_by
 from safehandle_debug.findings.suppressions import Suppression as Suppression
 from safehandle_debug.findings.suppressions import SuppressionError as SuppressionError
 from safehandle_debug.findings.suppressions import apply as apply
@@ -25,6 +26,7 @@ __all__ = [
     "find",
     "findings_of",
     "first_line",
+    "held_by",
     "load",
     "render_finding",
     "render_process_death",

@@ -5,18 +5,23 @@ Stacks are innermost frame first.  Keys are only ever added.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from safehandle_debug.findings.model import Finding
+from safehandle_debug.findings.rules import held_by
 from safehandle_debug.ledger import Event, Frame, History, Ledger
 
 VERSION: Final = 1
 MOST_EVENTS: Final = 200  # of one finding; the first and the last ones
 
 
-def to_json(ledgers: Sequence[Ledger], findings: Iterable[Finding]) -> dict[str, Any]:
+def to_json(
+    ledgers: Sequence[Ledger],
+    findings: Iterable[Finding],
+    held: Callable[[Ledger], Iterable[History]] = held_by,
+) -> dict[str, Any]:
     """The report on some processes of one session, as plain data.
 
     A killed process has the key `held`: the handles that were open then."""
@@ -24,7 +29,7 @@ def to_json(ledgers: Sequence[Ledger], findings: Iterable[Finding]) -> dict[str,
     return {
         "version": VERSION,
         "session": session,
-        "processes": [_process(ledger) for ledger in ledgers],
+        "processes": [_process(ledger, held) for ledger in ledgers],
         "findings": [_finding(finding) for finding in findings],
     }
 
@@ -34,7 +39,7 @@ def _session(ledger: Ledger) -> str:
     return session if isinstance(session, str) else ""
 
 
-def _process(ledger: Ledger) -> dict[str, Any]:
+def _process(ledger: Ledger, held: Callable[[Ledger], Iterable[History]]) -> dict[str, Any]:
     process = ledger.process
     result: dict[str, Any] = {
         "pid": process.pid,
@@ -47,7 +52,7 @@ def _process(ledger: Ledger) -> dict[str, Any]:
         "sample": process.sample,
     }
     if process.ended == "signal":
-        result["held"] = [_handle(history) for history in ledger.open() if not history.borrowed]
+        result["held"] = [_handle(history) for history in held(ledger)]
     return result
 
 

@@ -49,6 +49,13 @@ class _Verdict:
     victim_serial: int | None = None
 
 
+def held_by(ledger: Ledger) -> list[History]:
+    """What a killed process had to close yet, oldest first; of others nothing."""
+    if ledger.ended != "signal":
+        return []
+    return [history for history in ledger.open() if not history.borrowed]
+
+
 def findings_of(history: History, *, over: bool, cwd: str = "") -> list[Finding]:
     """What is wrong with one handle.
 

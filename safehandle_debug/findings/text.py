@@ -17,11 +17,12 @@ from __future__ import annotations
 
 import textwrap
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from safehandle_debug.findings.model import Finding
+from safehandle_debug.findings.rules import held_by
 from safehandle_debug.findings.source import excerpt
 from safehandle_debug.findings.wording import numbered, place, plural, times
 from safehandle_debug.ledger import Event, Frame, History, Ledger, is_library, site_of
@@ -124,11 +125,17 @@ def render_finding(finding: Finding, *, color: bool = False, width: int = 100) -
     return "\n".join([heading, *lines[:MOST_LINES]])
 
 
-def render_process_death(ledger: Ledger, *, color: bool = False, width: int = 100) -> str:
+def render_process_death(
+    ledger: Ledger,
+    held_by: Callable[[Ledger], Sequence[History]] = held_by,
+    *,
+    color: bool = False,
+    width: int = 100,
+) -> str:
     """What a killed process held; "" when it ended normally or held nothing."""
     process = ledger.process
-    held = [history for history in ledger.open() if not history.borrowed]
-    if process.ended != "signal" or not held:
+    held = held_by(ledger)
+    if not held:
         return ""
     page = _Page(color, max(width, 40))
     alike = Counter((history.owner, history.opened) for history in held)

@@ -1,5 +1,9 @@
 """Replays a recording's events into the histories of its handles."""
 
+from safehandle_debug.ledger.filter import Filter as Filter
+from safehandle_debug.ledger.filter import FilterError as FilterError
+from safehandle_debug.ledger.filter import HandleFacts as HandleFacts
+from safehandle_debug.ledger.filter import parse_filter as parse_filter
 from safehandle_debug.ledger.ledger import Counts as Counts
 from safehandle_debug.ledger.ledger import Ledger as Ledger
 from safehandle_debug.ledger.ledger import Suspicion as Suspicion
@@ -20,7 +24,10 @@ __all__ = [
     "Ending",
     "Event",
     "EventKind",
+    "Filter",
+    "FilterError",
     "Frame",
+    "HandleFacts",
     "History",
     "Ledger",
     "ProcessInfo",
@@ -28,6 +35,7 @@ __all__ = [
     "is_library",
     "is_ours",
     "is_standard",
+    "parse_filter",
     "provenance",
     "site_of",
 ]

@@ -56,3 +56,12 @@ def site_of(stack: tuple[Frame, ...]) -> Frame | None:
         if not is_ours(frame.file) and not is_standard(frame.file):
             return frame
     return stack[0] if stack else None
+
+
+def place(frame: Frame | None, cwd: str) -> str:
+    """`file:line function`, below the working directory `cwd` relative to it."""
+    if frame is None:
+        return "?"
+    inside = cwd and frame.file.startswith(cwd.rstrip("/") + "/")
+    file = frame.file[len(cwd.rstrip("/")) + 1 :] if inside else frame.file
+    return f"{file}:{frame.line} {frame.function}"

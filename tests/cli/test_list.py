@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from safehandle_debug.cli.list import duration, place
-from safehandle_debug.recording import Frame
+from safehandle_debug.cli.list import duration
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -126,11 +125,45 @@ def test_ages_are_short(seconds: float, text: str) -> None:
     assert duration(round(seconds * 1e9)) == text
 
 
-def test_places_are_relative_to_the_working_directory() -> None:
-    frame = Frame(file="/home/me/app/x.py", line=3, function="f")
+def handles(output: str) -> list[str]:
+    """The second column: "#1", ..."""
+    return [line.split()[1] for line in output.splitlines()[1:]]
 
-    assert place(frame, "/home/me") == "app/x.py:3 f"
-    assert place(frame, "/home/m") == "/home/me/app/x.py:3 f"
-    assert place(frame, "/") == "home/me/app/x.py:3 f"
-    assert place(frame, "") == "/home/me/app/x.py:3 f"
-    assert place(None, "/") == "?"
+
+@pytest.mark.parametrize(
+    ("where", "serials"),
+    [
+        ("refs>1", ["#3"]),
+        ("!refs>1", ["#1"]),
+        ("site:app.py:5", ["#1"]),
+        ("kind:file func:main age<1d", ["#1", "#3"]),
+        (r"/app.py:[57]\smain/ -id:1", ["#3"]),
+    ],
+)
+def test_handles_are_listed_by_a_filter(
+    listed: Callable[..., tuple[str, list[str], int]], where: str, serials: list[str]
+) -> None:
+    assert handles(listed("--where", where)[0]) == serials
+
+
+def test_closed_handles_are_filtered_too(
+    listed: Callable[..., tuple[str, list[str], int]],
+) -> None:
+    assert handles(listed("--all", "--where", "state:ended life<1h zero")[0]) == ["#2"]
+
+
+def test_a_filter_that_nothing_matches_is_a_sentence(command: Run, leak: Path) -> None:
+    done = command("list", "--where", "kind:pipe")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("No open handles in process ")
+    assert done.stdout.endswith(" match 'kind:pipe'.\n")
+
+
+@pytest.mark.parametrize("name", ["list", "report"])
+def test_a_bad_filter_is_a_sentence(command: Run, leak: Path, name: str) -> None:
+    done = command(name, "--where", "colour:red")
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("Error: --where: no field 'colour': use one of kind, detail, ")
+    assert done.stderr.count("\n") == 1

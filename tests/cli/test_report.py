@@ -198,6 +198,55 @@ def test_a_corrupt_recording_beside_good_ones_is_left_out_with_a_line(
     assert done.stderr.count("\n") == 1
 
 
+TWO_LEAKS = """
+import safehandle_debug
+kept = []
+def fetch():
+    kept.append(safehandle_debug.SafePipeHandle.pair())
+def main():
+    for _ in range(3):
+        kept.append(safehandle_debug.SafeFileHandle.open("/dev/null"))
+    fetch()
+    {end}
+main()
+"""
+
+
+def kinds(text: str) -> list[str]:
+    return sorted(finding["handle"]["kind"] for finding in json.loads(text)["findings"])
+
+
+def test_findings_are_chosen_by_a_filter(command: Run, recorded: Callable[..., Path]) -> None:
+    recorded(TWO_LEAKS.format(end=""))
+
+    assert kinds(command("report", "--format=json").stdout) == ["file", "pipe"]
+    done = command("report", "--format=json", "--where", "alarm:leak !func:fetch")
+    assert (done.returncode, kinds(done.stdout)) == (1, ["file"])
+
+
+def test_a_report_says_that_it_was_filtered(command: Run, recorded: Callable[..., Path]) -> None:
+    """And what it leaves out does not fail it."""
+    recorded(TWO_LEAKS.format(end=""))
+
+    done = command("report", "--where", "kind:process")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("nothing found in 1 process")
+    assert "only findings on handles that match 'kind:process' are shown" in done.stdout
+
+
+def test_what_a_killed_process_held_is_filtered(
+    command: Run, recorded: Callable[..., Path]
+) -> None:
+    recorded(TWO_LEAKS.format(end="import os; os._exit(1)"))
+
+    text = command("report", "--where", "kind:pipe").stdout
+    assert "died holding 2 handles" in text
+    assert "SafeFileHandle" not in text
+    held = json.loads(command("report", "--format=json", "--where", "kind:file").stdout)
+    assert [each["kind"] for each in held["processes"][0]["held"]] == ["file"] * 3
+
+
 CUT_OFF = """
 import os, sys
 from safehandle_debug.cli.group import CliError

@@ -9,6 +9,7 @@ import pytest
 
 import safehandle_debug.ledger as ledger_package
 from safehandle_debug.ledger import Frame, is_library, is_ours, is_standard, site_of
+from safehandle_debug.ledger.sites import place
 
 
 def frame(file: str, function: str = "f") -> Frame:
@@ -99,3 +100,13 @@ def test_site_without_own_frames() -> None:
     stack = (frame("/usr/lib/python3.11/http/server.py", "serve"), frame("<frozen runpy>"))
     assert site_of(stack) == stack[0]
     assert site_of(()) is None
+
+
+def test_places_are_relative_to_the_working_directory() -> None:
+    frame = Frame(file="/home/me/app/x.py", line=3, function="f")
+
+    assert place(frame, "/home/me") == "app/x.py:3 f"
+    assert place(frame, "/home/m") == "/home/me/app/x.py:3 f"
+    assert place(frame, "/") == "home/me/app/x.py:3 f"
+    assert place(frame, "") == "/home/me/app/x.py:3 f"
+    assert place(None, "/") == "?"

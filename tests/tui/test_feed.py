@@ -11,7 +11,6 @@ from safehandle_tui.model import tracks
 from safehandle_tui.model.columns import HANDLE_COLUMNS, SITE_COLUMNS, Sort
 from safehandle_tui.model.detail import HandleDetail, SiteDetail
 from safehandle_tui.model.feed import Feed, View, ViewSpec
-from safehandle_tui.model.filters import parse_filter
 from safehandle_tui.model.rows import HandleRow, SiteRow
 from safehandle_tui.model.states import process_state
 from safehandle_tui.model.text import plain
@@ -26,6 +25,7 @@ from support_screens import (
     leaky_session,
 )
 
+from safehandle_debug.ledger import parse_filter
 from safehandle_debug.recording.format import Ended, Ending, Flag
 
 HANDLES = ViewSpec(mode="handles", sort=Sort("serial", False))

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Final, Literal
 
 from safehandle_debug.errors import RecordingError
+from safehandle_debug.ledger import Filter
 from safehandle_debug.recording import resolve, root, sessions
 from safehandle_tui.model.columns import HANDLE_COLUMNS, SITE_COLUMNS, Sort
 from safehandle_tui.model.detail import HandleDetail, SiteDetail, handle_detail, site_detail
-from safehandle_tui.model.filters import Filter
 from safehandle_tui.model.rows import HandleKey, HandleRow, SiteKey, SiteRow, group_by_site
 from safehandle_tui.model.source import SourceFiles
 from safehandle_tui.model.states import State, headline, state_of, tally

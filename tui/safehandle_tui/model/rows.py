@@ -85,6 +85,11 @@ class HandleRow:
         return self.history.importing
 
     @property
+    def is_open(self) -> bool:
+        """True while it is open, and when it was until its process ended."""
+        return self.life != "ended"
+
+    @property
     def mark(self) -> Span:
         """The sign in front of its row."""
         if self.problem or self.life == "left":

@@ -7,8 +7,8 @@ from typing import ClassVar, Final
 from textual.app import ComposeResult
 from textual.screen import ModalScreen
 
+from safehandle_debug.ledger.filter import FIELDS, STATES
 from safehandle_tui.keys import KEYS, MOVES, Key, bindings
-from safehandle_tui.model.filters import FIELDS
 from safehandle_tui.model.text import Line
 from safehandle_tui.widgets.key_bar import KeyBar
 from safehandle_tui.widgets.page import Page
@@ -45,9 +45,12 @@ def help_lines() -> list[Line]:
         (("  kind:file ", "key"), ("the text contains it (= for exactly)", "text")),
         (("  refs>1    ", "key"), ("also < >= <= =, and age>5m, age<200ms", "text")),
         (("  !term     ", "key"), ("not;  a|b either;  ", "text"), ('"two words"', "key")),
+        (("  /re/      ", "key"), ("a regular expression", "text")),
         (("  fields    ", "muted"), (" ".join(FIELDS[:8]), "text")),
-        (("            ", "muted"), (" ".join(FIELDS[8:]), "text")),
-        (("  state     ", "muted"), ("open ended borrowed importing problem", "text")),
+        (("            ", "muted"), (" ".join(FIELDS[8:16]), "text")),
+        (("            ", "muted"), (" ".join(FIELDS[16:]), "text")),
+        (("  state     ", "muted"), (" ".join(STATES), "text")),
+        (("  lib       ", "muted"), ("app site stdlib: whose code opened it", "text")),
         (),
         (("States of a handle", "title"),),
         (),

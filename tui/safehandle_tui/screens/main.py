@@ -11,6 +11,7 @@ from textual.app import ComposeResult
 from textual.message import Message
 from textual.screen import Screen
 
+from safehandle_debug.ledger import Filter
 from safehandle_tui.keys import KEYS, bindings
 from safehandle_tui.model.columns import HANDLE_COLUMNS, SITE_COLUMNS, Column, Sort
 from safehandle_tui.model.detail import (
@@ -21,7 +22,6 @@ from safehandle_tui.model.detail import (
     site_title,
 )
 from safehandle_tui.model.feed import Mode, View, ViewSpec
-from safehandle_tui.model.filters import Filter
 from safehandle_tui.model.processes import ALL, PROCESS_COLUMNS, PROCESS_SORT, entries
 from safehandle_tui.model.rows import HandleKey, HandleRow, SiteRow
 from safehandle_tui.model.states import badge, waiting_lines

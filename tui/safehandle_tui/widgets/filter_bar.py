@@ -10,7 +10,8 @@ from textual.containers import Horizontal, Vertical
 from textual.message import Message
 from textual.widgets import Input
 
-from safehandle_tui.model.filters import Filter, FilterError, is_unfinished, parse_filter
+from safehandle_debug.ledger import Filter, FilterError, parse_filter
+from safehandle_tui.model.filters import is_unfinished
 from safehandle_tui.model.text import Line
 from safehandle_tui.widgets.lines import Lines
 
