@@ -6,7 +6,12 @@ can import this package without loading the plugin.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
+
+if TYPE_CHECKING:
+    from safehandle_debug.testing import HandleLeakError as HandleLeakError
 
 __all__ = [
     "HandleCheckWarning",
@@ -28,5 +33,11 @@ class HandleCheckWarning(pytest.PytestWarning):
     """The check itself failed and was switched off; the text says why."""
 
 
-class HandleLeakError(AssertionError):
-    """What the `handles` fixture raises: handles are open or misused."""
+if not TYPE_CHECKING:  # checkers would take any name to be here
+
+    def __getattr__(name: str) -> object:
+        if name != "HandleLeakError":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from safehandle_debug.testing import HandleLeakError
+
+        return HandleLeakError

@@ -8,17 +8,14 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from pytest_safehandle import HandleLeakError
-from pytest_safehandle.reading import Reader
 from pytest_safehandle.recorder import Recorder
 from pytest_safehandle.report import Leak, Writer
 from pytest_safehandle.session import HandlesSession, running
 from pytest_safehandle.settings import Settings, read_settings
-from pytest_safehandle.sites import Site, SiteError
-from pytest_safehandle.suspicion import collect, settle
 from safehandle_debug import _native
 from safehandle_debug.findings import Finding, findings_of
 from safehandle_debug.ledger import Event, History
+from safehandle_debug.testing import HandleLeakError, Reader, Site, SiteError, collect, settle
 
 __all__ = ["Handles", "SessionHandles", "tracked", "tracked_session"]
 

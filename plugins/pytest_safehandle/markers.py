@@ -9,7 +9,8 @@ import pytest
 
 from pytest_safehandle.growth import FEWEST_REPEATS
 from pytest_safehandle.settings import OnLeak
-from pytest_safehandle.sites import Site, parse_sites
+from pytest_safehandle.sites import parse_sites
+from safehandle_debug.testing import Site
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from pytest_safehandle.sites import Site
+    from safehandle_debug.testing import Site
 
 __all__ = ["Run"]
 

@@ -15,7 +15,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pytest_safehandle.sites import Site
+    from safehandle_debug.testing import Site
 
 OnLeak = Literal["error", "warn", "off"]
 Abandoned = Literal["ignore", "warn", "error"]

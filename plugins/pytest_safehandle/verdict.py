@@ -20,17 +20,14 @@ from pytest_safehandle.attribution import Scopes, drop_finished_funcargs
 from pytest_safehandle.growth import by_iteration, grows
 from pytest_safehandle.hooks import HookFailed
 from pytest_safehandle.markers import Marker
-from pytest_safehandle.reach import reachable
-from pytest_safehandle.reading import Misuse, Reader
 from pytest_safehandle.report import Leak, Writer
 from pytest_safehandle.run import Run
 from pytest_safehandle.settings import Settings
-from pytest_safehandle.sites import Site
-from pytest_safehandle.suspicion import collect, settle, still_open
 from safehandle_debug import _native
 from safehandle_debug.findings import Finding, findings_of, to_json
 from safehandle_debug.ledger import History, site_of
 from safehandle_debug.recording.format import Flag
+from safehandle_debug.testing import Misuse, Reader, Site, collect, reachable, settle, still_open
 
 __all__ = ["Judge", "Verdict"]
 

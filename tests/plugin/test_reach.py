@@ -7,10 +7,10 @@ import types
 from collections import OrderedDict, deque
 
 import pytest
-from pytest_safehandle.reach import reachable
 
 from safehandle_debug import SafeFileHandle
 from safehandle_debug.ledger import History
+from safehandle_debug.testing import reachable
 
 
 def history_of(handle: SafeFileHandle, serial: int = 1) -> History:

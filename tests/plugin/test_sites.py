@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from pytest_safehandle.sites import Site, SiteError
 
 from safehandle_debug.ledger import Frame, History
+from safehandle_debug.testing import Site, SiteError
 
 
 def history(*frames: tuple[str, str], owner: str = "SafeFileHandle") -> History:
