@@ -1,8 +1,8 @@
 """Replays a recording's events into the histories of its handles."""
 
+from safehandle_debug.ledger.facts import HandleFacts as HandleFacts
 from safehandle_debug.ledger.filter import Filter as Filter
 from safehandle_debug.ledger.filter import FilterError as FilterError
-from safehandle_debug.ledger.filter import HandleFacts as HandleFacts
 from safehandle_debug.ledger.filter import parse_filter as parse_filter
 from safehandle_debug.ledger.ledger import Counts as Counts
 from safehandle_debug.ledger.ledger import Ledger as Ledger
