@@ -52,3 +52,19 @@ def test_each_allocation_fails_in_turn(
     outcomes = json.loads(result.out)
     assert outcomes["MemoryError"] > 0, "no allocation was ever refused"
     assert set(outcomes) == {"", "MemoryError"}, outcomes
+
+
+@pytest.mark.parametrize(
+    ("faulty", "what"),
+    [("faulty_two_steps", "'MemoryError', "), ("faulty_closed_twice", "'', 1)")],
+)
+def test_faulty_programs_are_noticed(
+    run: Callable[..., Run], failing: Path, faulty: str, what: str
+) -> None:
+    """A number lost between two steps; a second close that hits nobody, this time."""
+    result = run(
+        PROGRAM + LOOP, faulty, str(failing), level="off", env={"LD_PRELOAD": str(failing)}
+    )
+    assert result.code == 1
+    assert result.err.splitlines()[-1].startswith("AssertionError: ((")
+    assert what in result.err

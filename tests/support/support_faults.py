@@ -41,7 +41,7 @@ SCENARIOS = [
 ]
 
 PROGRAM = """
-import ctypes, errno, gc, json, os, socket, sys
+import ctypes, errno, gc, json, os, shutil, socket, sys
 from safehandle_debug import *
 from safehandle_debug import _native
 
@@ -164,7 +164,7 @@ def inotify():
         handle.add_watch(".", handle.MODIFY)
 
 def process():
-    with SafeProcessHandle.spawn(["true"]) as handle:
+    with SafeProcessHandle.spawn([true], env={}) as handle:
         handle.wait()
 
 def held():
@@ -192,6 +192,21 @@ def cycle():
     del handle
     gc.collect()
 
+def faulty_two_steps():
+    # A number that nobody owns until the object is made.
+    SafeFileHandle(os.open("a file", FLAGS)).close()
+
+def faulty_closed_twice():
+    fd = os.open("a file", FLAGS)
+    for _ in range(2):
+        try:
+            os.close(fd)
+        except OSError:
+            pass
+
+# By its path: os.environ, which a search would ask, has SystemErrors of its own
+# when memory is out.
+true = shutil.which("true")
 numbers, numbers_out = iter(range(5, 1 << 30)), []
 scenario = globals().get(sys.argv[1] + "_") or globals()[sys.argv[1]]
 shared = SafeFileHandle.memfd("shared")
