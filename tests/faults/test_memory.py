@@ -54,17 +54,25 @@ def test_each_allocation_fails_in_turn(
     assert set(outcomes) == {"", "MemoryError"}, outcomes
 
 
+WITHOUT_A_FAULT = """
+attempt(lambda: arm(b"", 0, 0), disarm, None, "as it is")
+"""
+
+
 @pytest.mark.parametrize(
-    ("faulty", "what"),
-    [("faulty_two_steps", "'MemoryError', "), ("faulty_closed_twice", "'', 1)")],
+    ("faulty", "source", "what"),
+    [
+        ("faulty_two_steps", LOOP, "'MemoryError', "),
+        ("faulty_closed_twice", WITHOUT_A_FAULT, "('as it is', '', 1)"),
+    ],
 )
 def test_faulty_programs_are_noticed(
-    run: Callable[..., Run], failing: Path, faulty: str, what: str
+    run: Callable[..., Run], failing: Path, faulty: str, source: str, what: str
 ) -> None:
     """A number lost between two steps; a second close that hits nobody, this time."""
     result = run(
-        PROGRAM + LOOP, faulty, str(failing), level="off", env={"LD_PRELOAD": str(failing)}
+        PROGRAM + source, faulty, str(failing), level="off", env={"LD_PRELOAD": str(failing)}
     )
     assert result.code == 1
-    assert result.err.splitlines()[-1].startswith("AssertionError: ((")
+    assert result.err.splitlines()[-1].startswith("AssertionError: (")
     assert what in result.err
