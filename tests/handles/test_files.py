@@ -115,9 +115,11 @@ def test_opening_waits_for_another_process(
 ) -> None:
     """What the holder wrote before it let go is there when open() returns."""
     process = holder("os.write(fd, b'done')")
-    threading.Timer(0, go_on, [process]).start()
+    helper = threading.Thread(target=go_on, args=[process])
+    helper.start()
     with SafeFileHandle.open(path, os.O_RDONLY, lock="exclusive") as handle:
         assert os.read(handle.fileno(), 4) == b"done"
+    helper.join(WAIT_S)
 
 
 def test_a_file_replaced_meanwhile_is_opened_again(
