@@ -65,6 +65,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=None,
         help="Write what was found into this file, in the format of `safehandle report`.",
     )
+    group.addoption(
+        "--handles-baseline",
+        metavar="FILE",
+        default=None,
+        help="Do not fail for the leaks that this file lists; name those that are gone.",
+    )
+    group.addoption(
+        "--handles-update-baseline",
+        action="store_true",
+        default=False,
+        help="Take what is gone out of the baseline; make it when there is none.",
+    )
+    parser.addini("handles_baseline", "Default of --handles-baseline.", default="")
     parser.addini("handles", "Check handles, as --handles does.", type="bool", default=False)
     parser.addini("handles_on_leak", "Default of --handles-on-leak: error, warn.", default="error")
     parser.addini("handles_level", "Default of --handles-level: sampled, full.", default="full")

@@ -175,6 +175,11 @@ class Writer:
         frame = site_of(stack)
         return "" if frame is None else self.frame(frame)
 
+    def stable_site(self, stack: tuple[Frame, ...]) -> str:
+        """`path:function` of a stack's site, which other changes do not move."""
+        frame = site_of(stack)
+        return "" if frame is None else f"{self._path(frame.file)}:{frame.function}"
+
     def place(self, frame: Frame | None) -> str:
         """` (path:line)`, or nothing."""
         return "" if frame is None else f" ({self._path(frame.file)}:{frame.line})"

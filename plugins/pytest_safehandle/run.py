@@ -26,6 +26,7 @@ class Run:
         "failed",
         "found",
         "in_phase",
+        "is_complete",
         "is_over",
         "item",
         "iterations",
@@ -45,6 +46,7 @@ class Run:
         self.is_over = False  # torn down
         self.ended = False  # judged, and no longer what events are marked with
         self.failed = False
+        self.is_complete = True  # neither failed nor skipped
         self.judged = False  # its leaks are in the teardown's message
         self.sectioned = False  # its open handles are in a section
         self.allow: Sequence[Site] = ()  # allowed by the fixture

@@ -287,6 +287,7 @@ class HandlesSession:
 
     def _failed(self, run: Run, error: BaseException) -> None:
         self._see_reports()
+        run.is_complete = False
         unittest = sys.modules.get("unittest")
         skips = (pytest.skip.Exception, *((unittest.SkipTest,) if unittest else ()))
         run.failed |= not isinstance(error, skips)
@@ -304,6 +305,7 @@ class HandlesSession:
             return
         if not report.passed:
             run.failed |= report.failed or hasattr(report, "wasxfail")
+            run.is_complete = False
         # Within a phase's hook it is a subtest's report.
         if run.in_phase:
             return
@@ -346,6 +348,7 @@ class HandlesSession:
             _native.newest_serial() == run.mark
             and not self._scopes.has_wider
             and not self._markers
+            and self.settings.baseline is None
         )
 
     def _verdict(self, run: Run) -> Verdict | None:
@@ -355,6 +358,8 @@ class HandlesSession:
         ended = scopes.ended()
         own, wider = scopes.suspects(run.mark)
         try:
+            if self.settings.baseline is not None:
+                self.judge.count(run, ended)
             if not own and not wider and marker is None and self.settings.abandoned == "ignore":
                 return None
             from pytest_safehandle.markers import NO_MARKER
@@ -417,7 +422,8 @@ class HandlesSession:
             self._config.get_verbosity("handles") > 0 and _native.newest_serial() != self._first
         )
         told: dict[str, Any] = {}
-        wanted = counted or self.settings.json is not None
+        settings = self.settings
+        wanted = counted or settings.json is not None or settings.baseline is not None
         if self._judge is not None or wanted or _native.open_since(self._first):
             told = self.judge.finish(self._first)
         lost = self.recorder.fault()

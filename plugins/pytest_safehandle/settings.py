@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
 import pytest
@@ -33,6 +34,8 @@ class Settings:
     settle_s: float
     abandoned: Abandoned
     json: str | None  # path
+    baseline: Path | None  # absolute
+    update_baseline: bool
 
 
 def read_settings(config: pytest.Config, options: object) -> Settings:
@@ -54,7 +57,21 @@ def read_settings(config: pytest.Config, options: object) -> Settings:
             Abandoned, _one_of(config, "handles_abandoned", ("ignore", "warn", "error"))
         ),
         json=getattr(options, "handles_json", None),
+        baseline=_baseline(config, options),
+        update_baseline=bool(getattr(options, "handles_update_baseline", False)),
     )
+
+
+def _baseline(config: pytest.Config, options: object) -> Path | None:
+    given: str | None = getattr(options, "handles_baseline", None)
+    if given is not None:
+        return config.invocation_params.dir / given
+    text = str(config.getini("handles_baseline")).strip()
+    if text:
+        return (config.inipath.parent if config.inipath else config.rootpath) / text
+    if getattr(options, "handles_update_baseline", False):
+        raise pytest.UsageError("--handles-update-baseline: name the file by --handles-baseline")
+    return None
 
 
 def _one_of(config: pytest.Config, name: str, accepted: Sequence[str]) -> str:

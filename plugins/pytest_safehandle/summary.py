@@ -11,12 +11,15 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_safehandle.settings import Settings
 from pytest_safehandle.words import DONE, count
+
+if TYPE_CHECKING:
+    from pytest_safehandle.baseline import Baseline
 
 __all__ = ["SUMMARY", "ControllerSummary", "Summary"]
 
@@ -39,6 +42,13 @@ class Summary:
             from pytest_safehandle.jsonfile import check_path
 
             self._json = check_path(settings.json)
+        self._baseline: Baseline | None = None
+        if settings.baseline is not None and not hasattr(config, "workerinput"):
+            from pytest_safehandle.baseline import Baseline, Tally
+
+            update = settings.update_baseline
+            self._baseline = Baseline.load(settings.baseline, update=update, must_be_writable=True)
+            self._tally = Tally()
 
     def found(self, found: list[dict[str, Any]]) -> None:
         """Takes what was found in one phase of one test."""
@@ -48,6 +58,8 @@ class Summary:
         """Takes what the session of one process says at its end."""
         self._notes.extend(told["notes"])
         self._abandoned.extend(told.get("abandoned", ()))
+        if "baseline" in told and self._baseline is not None:
+            self._tally.add(told["baseline"])
         if "json" in told:
             self._told.append(told["json"])
 
@@ -58,6 +70,12 @@ class Summary:
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self) -> None:
+        if self._baseline is not None:
+            if self._settings.update_baseline:
+                done = self._baseline.update(self._tally)
+                self._notes += [done] if done else []
+            else:
+                self._notes += self._baseline.stale_lines(self._tally)
         if self._json is None:
             return
         from pytest_safehandle.jsonfile import document, write

@@ -16,7 +16,8 @@ from typing import Any, Final
 import pytest
 
 from pytest_safehandle import HandleLeakWarning, HandleMisuseWarning
-from pytest_safehandle.attribution import Scopes, drop_finished_funcargs
+from pytest_safehandle.attribution import Scope, Scopes, drop_finished_funcargs
+from pytest_safehandle.baseline import Baseline, Tally
 from pytest_safehandle.growth import by_iteration, grows
 from pytest_safehandle.hooks import HookFailed
 from pytest_safehandle.markers import Marker
@@ -66,6 +67,11 @@ class Judge:
         self._background: set[int] = set()  # opened by threads of nobody known
         self._unjudged: set[int] = set()  # of fixtures that ended in a failed test
         self._told: set[int] = set()  # leaked, and reported
+        self.baseline: Baseline | None = None
+        self.tally = Tally()
+        if settings.baseline is not None:
+            update = settings.update_baseline
+            self.baseline = Baseline.load(settings.baseline, update=update, must_be_writable=False)
         self.counts: Counter[str] = Counter()  # of findings told, by kind
 
     # Misuse.
@@ -118,6 +124,9 @@ class Judge:
         leaks = self._confirmed(run, left)
         of_test = [leak for leak in leaks if leak.handle.serial in own]
         of_fixtures = [leak for leak in leaks if leak.handle.serial not in own]
+        if self.baseline is not None and marker.expect is None and not run.iterations:
+            of_test = self._unknown(run, of_test)
+        of_fixtures = self._unknown(run, of_fixtures)
         errors: list[str] = []
         warned: list[pytest.PytestWarning] = []
 
@@ -151,6 +160,27 @@ class Judge:
                 warned.append(HandleMisuseWarning(text))
         run.judged = bool(errors)
         return Verdict("\n\n".join(errors) or None, tuple(warned))
+
+    # Leaks that are known.
+
+    def count(self, run: Run, ended: Sequence[Scope]) -> None:
+        """Notes that a test and some fixtures are judged: what the baseline
+        lists for them and is not met is stale."""
+        if run.is_complete and not run.failed:
+            self.tally.judged.add(run.item.nodeid)
+            self.tally.judged.update(_fixture_name(scope) for scope in ended)
+
+    def _unknown(self, run: Run, leaks: Sequence[Leak]) -> list[Leak]:
+        if self.baseline is None:
+            return list(leaks)
+        keyed = []
+        for leak in leaks:
+            scope = self.scopes.find(leak.handle.serial)
+            is_wider = scope is not None and scope.is_wider
+            where = _fixture_name(scope) if scope and is_wider else run.item.nodeid
+            key = (leak.finding.kind, where, self.writer.stable_site(leak.finding.culprit))
+            keyed.append((key, leak))
+        return self.tally.unknown(self.baseline, keyed)
 
     def _not_elsewhere(self, run: Run, marker: Marker, serials: set[int]) -> set[int]:
         """Those that are findings, and that no wider fixture has taken over."""
@@ -286,6 +316,8 @@ class Judge:
         told: dict[str, Any] = {"notes": notes, "abandoned": abandoned}
         if self.settings.json is not None:
             told["json"] = self._document()
+        if self.baseline is not None:
+            told["baseline"] = self.tally.plain()
         return told
 
     def _document(self) -> dict[str, Any]:
@@ -327,6 +359,11 @@ class Judge:
             return None
         (plain,) = to_json((), (finding,))["findings"]
         return {**plain, "severity": severity}
+
+
+def _fixture_name(scope: Scope) -> str:
+    """Tells fixtures of one name apart by where they are defined."""
+    return f"{scope.fixture.baseid or '.'}: fixture {scope.name}"
 
 
 def _split(

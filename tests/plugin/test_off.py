@@ -93,6 +93,8 @@ def test_help_markers_and_fixtures_name_what_there_is(suite):
             "*--handles-level=*",
             "*--handles-recording=PATH*",
             "*--handles-json=FILE*",
+            "*--handles-baseline=FILE*",
+            "*--handles-update-baseline*",
             "*handles (bool):*",
             "*handles_allow (linelist):*",
             "*handles_settle (string):*",
