@@ -132,6 +132,7 @@ TALK_TO_THE_CORE = {
     "safehandle_debug.children",
     "safehandle_debug.cli.doctor",  # says whether this environment can record
     "safehandle_debug.ledger.provenance",  # a handle's own history, asked of itself
+    "safehandle_debug.testing",  # judges its own process, as the plugin does
 }
 
 
