@@ -276,7 +276,8 @@ def test_signals_are_as_a_program_expects_them(tmp_path: Path) -> None:
     ).ok()
     words = [line.split() for line in result.lines]
     masks = {
-        word[0].rstrip(":"): int(word[1], 16)
+        # Signals with names: the C library has two of its own, however it found them.
+        word[0].rstrip(":"): int(word[1], 16) & 0x7FFFFFFF
         for word in words
         if word[0] in {"SigBlk:", "SigIgn:"}
     }
