@@ -74,8 +74,7 @@ shd_frame_lasti(shd_frame *frame)
         return -1;
     }
 #endif
-    return (int)(_PyInterpreterFrame_LASTI(frame)
-                 * (int)sizeof(_Py_CODEUNIT));
+    return (int)(_PyInterpreterFrame_LASTI(frame) * (int)sizeof(_Py_CODEUNIT));
 }
 
 #endif /* SHD_HAVE_FRAMES */

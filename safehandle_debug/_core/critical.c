@@ -52,8 +52,8 @@ static int
 enqueue(shd_interp *state, PyObject *object)
 {
     if (state->queued == state->queue_capacity) {
-        Py_ssize_t capacity
-            = state->queue_capacity ? state->queue_capacity * 2 : 64;
+        Py_ssize_t capacity =
+            state->queue_capacity ? state->queue_capacity * 2 : 64;
         PyObject **grown = PyMem_RawRealloc(
             state->queue, (size_t)capacity * sizeof(PyObject *));
         if (grown == NULL) {
@@ -138,9 +138,9 @@ collection_callback(PyObject *Py_UNUSED(self), PyObject *const *args,
     Py_RETURN_NONE;
 }
 
-static PyMethodDef callback_def
-    = {"safehandle_debug", (PyCFunction)(void (*)(void))collection_callback,
-       METH_FASTCALL, NULL};
+static PyMethodDef callback_def = {
+    "safehandle_debug", (PyCFunction)(void (*)(void))collection_callback,
+    METH_FASTCALL, NULL};
 
 static int
 install_callback(shd_interp *state)
@@ -307,8 +307,7 @@ shd_critical_guard_exit(shd_interp *state)
     }
     object->cycle = Py_NewRef(object);
     PyObject_GC_Track(object);
-    int result
-        = PyObject_SetAttrString(module, "guard", (PyObject *)object);
+    int result = PyObject_SetAttrString(module, "guard", (PyObject *)object);
     Py_DECREF(object);
     state->exit_guard = result == 0;
     return result;
@@ -366,19 +365,16 @@ PyDoc_STRVAR(critical_doc,
 "finalized at once.");
 
 static PyType_Slot critical_slots[] = {
-    {Py_tp_doc, (void *)critical_doc},
-    {Py_tp_new, critical_new},
-    {Py_tp_dealloc, critical_dealloc},
-    {Py_tp_finalize, shd_critical_finalize},
-    {Py_tp_methods, critical_methods},
-    {0, NULL},
+    {Py_tp_doc, (void *)critical_doc}, {Py_tp_new, critical_new},
+    {Py_tp_dealloc, critical_dealloc}, {Py_tp_finalize, shd_critical_finalize},
+    {Py_tp_methods, critical_methods}, {0, NULL},
 };
 
 static PyType_Spec critical_spec = {
     .name = "safehandle_debug.CriticalFinalizer",
     .basicsize = sizeof(shd_critical),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE
-             | Py_TPFLAGS_IMMUTABLETYPE,
+    .flags =
+        Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_IMMUTABLETYPE,
     .slots = critical_slots,
 };
 

@@ -68,8 +68,8 @@ static PyType_Slot critical_slots[] = {
 static PyType_Spec critical_spec = {
     .name = "safehandle_debug.CriticalHandle",
     .basicsize = sizeof(shd_handle),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE
-             | Py_TPFLAGS_IMMUTABLETYPE,
+    .flags =
+        Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_IMMUTABLETYPE,
     .slots = critical_slots,
 };
 
@@ -83,8 +83,8 @@ static PyType_Slot zero_slots[] = {
 static PyType_Spec zero_spec = {
     .name = "safehandle_debug.CriticalHandleZeroOrMinusOneIsInvalid",
     .basicsize = sizeof(shd_handle),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE
-             | Py_TPFLAGS_IMMUTABLETYPE,
+    .flags =
+        Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_IMMUTABLETYPE,
     .slots = zero_slots,
 };
 
@@ -98,16 +98,16 @@ static PyType_Slot minus_slots[] = {
 static PyType_Spec minus_spec = {
     .name = "safehandle_debug.CriticalHandleMinusOneIsInvalid",
     .basicsize = sizeof(shd_handle),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE
-             | Py_TPFLAGS_IMMUTABLETYPE,
+    .flags =
+        Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_IMMUTABLETYPE,
     .slots = minus_slots,
 };
 
 int
 shd_critical_handle_add(PyObject *module, shd_interp *state)
 {
-    static const shd_native zero
-        = {&shd_kind_python, SHD_RULE_ZERO_OR_MINUS_ONE};
+    static const shd_native zero = {&shd_kind_python,
+                                    SHD_RULE_ZERO_OR_MINUS_ONE};
     static const shd_native minus = {&shd_kind_python, SHD_RULE_MINUS_ONE};
     PyTypeObject *base = shd_type_make(module, &critical_spec, state->handle);
     if (base == NULL) {

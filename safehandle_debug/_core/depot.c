@@ -128,9 +128,9 @@ intern(int type, const void *payload, size_t size, unsigned int share)
         if (data_table.slots[at].hash != hash) {
             continue;
         }
-        const shd_data_head *known
-            = (const shd_data_head *)(shd_rec.map
-                                      + (uint64_t)data_table.slots[at].id * 8);
+        const shd_data_head *known =
+            (const shd_data_head *)(shd_rec.map
+                                    + (uint64_t)data_table.slots[at].id * 8);
         if (known->size == size && known->type == type
             && memcmp(known + 1, payload, size) == 0) {
             return data_table.slots[at].id;
@@ -171,8 +171,7 @@ intern_text(PyObject *str, unsigned int share)
     }
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
-    PyObject *bytes
-        = PyUnicode_AsEncodedString(str, "utf-8", "surrogatepass");
+    PyObject *bytes = PyUnicode_AsEncodedString(str, "utf-8", "surrogatepass");
     if (bytes != NULL) {
         id = intern(SHD_DATA_STRING, PyBytes_AS_STRING(bytes),
                     (size_t)PyBytes_GET_SIZE(bytes), share);
@@ -211,8 +210,7 @@ shd_depot_code(PyCodeObject *code, Py_ssize_t index)
 {
     check_epoch();
     void *extra = NULL;
-    if (index < 0
-        || SHD_CODE_EXTRA_GET((PyObject *)code, index, &extra) < 0) {
+    if (index < 0 || SHD_CODE_EXTRA_GET((PyObject *)code, index, &extra) < 0) {
         PyErr_Clear();
         return 0;
     }
@@ -231,9 +229,9 @@ shd_depot_code(PyCodeObject *code, Py_ssize_t index)
     if (record.linetable_size > most) {
         record.linetable_size = most;
     }
-    uint32_t id = shd_recorder_data(SHD_DATA_CODE, &record, sizeof(record),
-                                    PyBytes_AS_STRING(table),
-                                    record.linetable_size);
+    uint32_t id =
+        shd_recorder_data(SHD_DATA_CODE, &record, sizeof(record),
+                          PyBytes_AS_STRING(table), record.linetable_size);
     if (id == 0) {
         return 0;
     }
@@ -251,8 +249,8 @@ shd_depot_code(PyCodeObject *code, Py_ssize_t index)
 static int
 grow_node_table(void)
 {
-    uint32_t size
-        = node_table.slots == NULL ? 1024 : (node_table.mask + 1) * 2;
+    uint32_t size =
+        node_table.slots == NULL ? 1024 : (node_table.mask + 1) * 2;
     node_slot *slots = calloc(size, sizeof(node_slot));
     if (slots == NULL) {
         return -1;
@@ -261,8 +259,8 @@ grow_node_table(void)
          i++) {
         node_slot slot = node_table.slots[i];
         if (slot.id) {
-            uint32_t at = hash_node(slot.parent, slot.code, slot.lasti)
-                          & (size - 1);
+            uint32_t at =
+                hash_node(slot.parent, slot.code, slot.lasti) & (size - 1);
             while (slots[at].id) {
                 at = (at + 1) & (size - 1);
             }

@@ -22,8 +22,8 @@ shd_descriptor_fileno(PyObject *self, PyObject *Py_UNUSED(ignored))
     shd_handle *handle = (shd_handle *)self;
     if (atomic_load(&handle->state) & SHD_CLOSED) {
         PyErr_Format(shd_interp_error(SHD_ERROR_CLOSED),
-                     "%.200s is closed (it held %lld)",
-                     Py_TYPE(self)->tp_name, (long long)handle->value);
+                     "%.200s is closed (it held %lld)", Py_TYPE(self)->tp_name,
+                     (long long)handle->value);
         return NULL;
     }
     return PyLong_FromLongLong(handle->value);
@@ -88,8 +88,8 @@ shd_native_vectorcall(PyObject *type, PyObject *const *args, size_t nargsf,
             return NULL;
         }
     }
-    shd_handle *handle
-        = (shd_handle *)shd_handle_new((PyTypeObject *)type, NULL, NULL);
+    shd_handle *handle =
+        (shd_handle *)shd_handle_new((PyTypeObject *)type, NULL, NULL);
     if (handle != NULL && shd_handle_init_value(handle, -1, value, owns) < 0) {
         Py_CLEAR(handle);
     }

@@ -26,9 +26,9 @@ uint64_t shd_inherited_serials;
 int shd_listening;
 int shd_unsettled;
 
-static int child_pending;   /* a forked child whose file is not made yet */
-static char pending[256];   /* what on_error= has still to say */
-static char *test_name;     /* malloc'ed, or NULL */
+static int child_pending; /* a forked child whose file is not made yet */
+static char pending[256]; /* what on_error= has still to say */
+static char *test_name;   /* malloc'ed, or NULL */
 static uint32_t test_id, test_epoch;
 
 static uint32_t *fd_owners; /* table slot by descriptor, 0: none */
@@ -145,16 +145,16 @@ static int
 is_problem(int kind, int flags)
 {
     switch (kind) {
-        case SHD_EVENT_DOUBLE_RELEASE:
-        case SHD_EVENT_RELEASE_FAILED:
-        case SHD_EVENT_DOUBLE_OWNER:
-        case SHD_EVENT_OVERFLOW:
-        case SHD_EVENT_SET_VALUE:
-            return 1;
-        case SHD_EVENT_DISPOSE:
-            return (flags & SHD_FLAG_FINALIZER) != 0;
-        default:
-            return 0;
+    case SHD_EVENT_DOUBLE_RELEASE:
+    case SHD_EVENT_RELEASE_FAILED:
+    case SHD_EVENT_DOUBLE_OWNER:
+    case SHD_EVENT_OVERFLOW:
+    case SHD_EVENT_SET_VALUE:
+        return 1;
+    case SHD_EVENT_DISPOSE:
+        return (flags & SHD_FLAG_FINALIZER) != 0;
+    default:
+        return 0;
     }
 }
 
@@ -172,9 +172,8 @@ speak_up(const shd_handle *handle, int kind, int flags, const char *detail)
         return;
     }
     snprintf(pending, sizeof(pending), "%.100s #%llu (value %lld) %s%s%.80s",
-             Py_TYPE(handle)->tp_name,
-             (unsigned long long)shd_serial(handle), (long long)handle->value,
-             names[kind], detail == NULL ? "" : ": ",
+             Py_TYPE(handle)->tp_name, (unsigned long long)shd_serial(handle),
+             (long long)handle->value, names[kind], detail == NULL ? "" : ": ",
              detail == NULL ? "" : detail);
     if (shd_on_error == SHD_ON_ERROR_ABORT) {
         Py_FatalError(pending);
@@ -362,8 +361,8 @@ shd_events_acquired(shd_handle *handle, PyObject *detail)
     if (!is_ready()) {
         return;
     }
-    int owned
-        = shd_has(handle, SHD_OWNS) && !shd_has(handle, SHD_SHARES_NUMBER);
+    int owned =
+        shd_has(handle, SHD_OWNS) && !shd_has(handle, SHD_SHARES_NUMBER);
     int fd_space = owned && shd_type_info_of(Py_TYPE(handle))->fd_space;
     uint64_t other = fd_space ? other_fd_owner(handle) : 0;
     if (fd_space) {

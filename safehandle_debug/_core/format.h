@@ -64,18 +64,18 @@ enum shd_ended {
 
 /* What happened.  `refs` in an event is the count after it. */
 enum shd_event_kind {
-    SHD_EVENT_ACQUIRE = 1,        /* the handle came to be; value = raw value */
+    SHD_EVENT_ACQUIRE = 1, /* the handle came to be; value = raw value */
     SHD_EVENT_ADD_REF = 2,
-    SHD_EVENT_RELEASE = 3,        /* dropped a reference; the handle lives on */
-    SHD_EVENT_CLOSE = 4,          /* given back; `ending` says how */
-    SHD_EVENT_DISPOSE = 5,        /* close asked for, references still out */
-    SHD_EVENT_INVALIDATE = 6,     /* set_handle_as_invalid: not given back */
-    SHD_EVENT_SET_VALUE = 7,      /* set_handle over a live value (= old one) */
-    SHD_EVENT_DOUBLE_RELEASE = 8, /* released with no reference to release */
-    SHD_EVENT_USE_CLOSED = 9,     /* add-ref refused: closed */
+    SHD_EVENT_RELEASE = 3,    /* dropped a reference; the handle lives on */
+    SHD_EVENT_CLOSE = 4,      /* given back; `ending` says how */
+    SHD_EVENT_DISPOSE = 5,    /* close asked for, references still out */
+    SHD_EVENT_INVALIDATE = 6, /* set_handle_as_invalid: not given back */
+    SHD_EVENT_SET_VALUE = 7,  /* set_handle over a live value (= old one) */
+    SHD_EVENT_DOUBLE_RELEASE = 8,  /* released with no reference to release */
+    SHD_EVENT_USE_CLOSED = 9,      /* add-ref refused: closed */
     SHD_EVENT_RELEASE_FAILED = 10, /* value = errno or 0; `detail` says why */
-    SHD_EVENT_DOUBLE_OWNER = 11,  /* value = serial of the other owner */
-    SHD_EVENT_OVERFLOW = 12,      /* add-ref refused: 2^30 references */
+    SHD_EVENT_DOUBLE_OWNER = 11,   /* value = serial of the other owner */
+    SHD_EVENT_OVERFLOW = 12,       /* add-ref refused: 2^30 references */
 };
 
 enum shd_ending {
@@ -122,36 +122,36 @@ typedef struct {
     uint32_t byte_order_mark;
     uint32_t header_size;
     uint32_t block_size;
-    uint64_t file_size;    /* bound, bytes */
+    uint64_t file_size; /* bound, bytes */
     uint32_t pid;
     uint32_t parent_pid;
-    uint64_t start_ticks;  /* field 22 of /proc/PID/stat */
-    char boot_id[40];      /* /proc/sys/kernel/random/boot_id */
+    uint64_t start_ticks;    /* field 22 of /proc/PID/stat */
+    char boot_id[40];        /* /proc/sys/kernel/random/boot_id */
     uint32_t python_version; /* PY_VERSION_HEX */
     uint32_t level;
-    uint32_t frames;       /* least number of frames a stack keeps */
-    uint32_t sample;       /* one handle in `sample` is recorded */
-    uint32_t meta;         /* STRING id: JSON, see recording/format.py */
-    uint32_t clock;        /* 0: ticks are ns of CLOCK_MONOTONIC, 1: cycles */
-    double ticks_per_ns;   /* first estimate, used until second is set */
-    shd_anchor first;      /* taken when recording started */
-    shd_anchor second;     /* latest; valid when second_version is even > 0 */
+    uint32_t frames;     /* least number of frames a stack keeps */
+    uint32_t sample;     /* one handle in `sample` is recorded */
+    uint32_t meta;       /* STRING id: JSON, see recording/format.py */
+    uint32_t clock;      /* 0: ticks are ns of CLOCK_MONOTONIC, 1: cycles */
+    double ticks_per_ns; /* first estimate, used until second is set */
+    shd_anchor first;    /* taken when recording started */
+    shd_anchor second;   /* latest; valid when second_version is even > 0 */
     uint32_t second_version;
-    uint32_t ended;        /* shd_ended; written last */
+    uint32_t ended; /* shd_ended; written last */
     int32_t exit_code;
-    uint32_t blocks;       /* blocks in use so far */
+    uint32_t blocks; /* blocks in use so far */
     uint64_t ended_ticks;
     uint64_t inherited_serials; /* handles up to here came from the parent */
     uint64_t newest_serial;
-    uint64_t next_seq;     /* seq of the next event */
+    uint64_t next_seq; /* seq of the next event */
     uint64_t dropped_events;
     uint64_t dropped_live;
     uint64_t dropped_stacks;
     uint64_t dropped_data;
-    uint64_t live;         /* handles open now, recorded or not */
+    uint64_t live;           /* handles open now, recorded or not */
     uint64_t finalizing_seq; /* next_seq when the interpreter began to end */
-    int32_t error;         /* errno of the last failed growth, or 0 */
-    uint32_t live_slots;   /* LIVE slots in use so far */
+    int32_t error;           /* errno of the last failed growth, or 0 */
+    uint32_t live_slots;     /* LIVE slots in use so far */
 } shd_header;
 
 typedef struct {
@@ -165,25 +165,25 @@ typedef struct {
 } shd_block_head;
 
 typedef struct {
-    uint64_t seq;      /* order of events in the process, from 1 */
+    uint64_t seq; /* order of events in the process, from 1 */
     uint64_t ticks;
     uint64_t serial;
     int64_t value;
-    uint32_t stack;    /* 0: none */
-    uint32_t thread;   /* THREAD id */
-    uint32_t task;     /* STRING id of the asyncio task's name, 0: none */
-    uint32_t test;     /* STRING id of the running test, 0: none */
-    uint32_t detail;   /* STRING id (path, reason), 0: none */
-    uint32_t type;     /* TYPE id */
+    uint32_t stack;  /* 0: none */
+    uint32_t thread; /* THREAD id */
+    uint32_t task;   /* STRING id of the asyncio task's name, 0: none */
+    uint32_t test;   /* STRING id of the running test, 0: none */
+    uint32_t detail; /* STRING id (path, reason), 0: none */
+    uint32_t type;   /* TYPE id */
     uint32_t refs;
-    uint8_t kind;      /* shd_event_kind */
-    uint8_t ending;    /* shd_ending */
-    uint16_t flags;    /* shd_flag */
+    uint8_t kind;   /* shd_event_kind */
+    uint8_t ending; /* shd_ending */
+    uint16_t flags; /* shd_flag */
 } shd_event;
 
 typedef struct {
-    uint64_t serial;   /* 0: slot is free */
-    uint64_t ticks;    /* acquired at */
+    uint64_t serial; /* 0: slot is free */
+    uint64_t ticks;  /* acquired at */
     int64_t value;
     uint32_t stack;
     uint32_t thread;
@@ -191,9 +191,9 @@ typedef struct {
     uint32_t test;
     uint32_t detail;
     uint32_t type;
-    uint32_t refs;     /* as of the last recorded event */
+    uint32_t refs; /* as of the last recorded event */
     uint32_t flags;
-    uint32_t version;  /* odd while the slot changes */
+    uint32_t version;    /* odd while the slot changes */
     uint32_t last_stack; /* of the last recorded event */
 } shd_live;
 
@@ -218,8 +218,8 @@ typedef struct {
 } shd_code;
 
 typedef struct {
-    uint32_t name; /* STRING id: class name */
-    uint32_t kind; /* STRING id: "file", "pipe", ... */
+    uint32_t name;  /* STRING id: class name */
+    uint32_t kind;  /* STRING id: "file", "pipe", ... */
     uint32_t space; /* STRING id: handles of one space share numbers ("fd") */
     uint32_t reserved;
 } shd_type;

@@ -95,8 +95,7 @@ shd_handle_blank(PyTypeObject *type, int64_t invalid)
 {
     if (PyType_HasFeature(type, Py_TPFLAGS_IMMUTABLETYPE)) {
         /* A C type as it is, no subclass with a constructor of its own. */
-        shd_handle *handle
-            = (shd_handle *)shd_handle_new(type, NULL, NULL);
+        shd_handle *handle = (shd_handle *)shd_handle_new(type, NULL, NULL);
         if (handle != NULL) {
             shd_handle_init(handle, invalid, 1,
                             invalid ? SHD_INVALID_1 : SHD_INVALID_0);
@@ -350,12 +349,13 @@ dispose(shd_handle *self, PyObject *args, PyObject *kwargs)
                                      &disposing)) {
         return NULL;
     }
-    int ending = !disposing ? shd_life_finalizer_ending(self)
+    int ending = !disposing                   ? shd_life_finalizer_ending(self)
                  : shd_has(self, SHD_EXITING) ? SHD_ENDING_EXITED
                                               : SHD_ENDING_CLOSED;
-    return shd_events_conclude(shd_has(self, SHD_IS_CRITICAL)
-                    ? shd_life_close_critical(self, ending, !disposing)
-                    : shd_life_dispose(self, ending, !disposing));
+    return shd_events_conclude(
+        shd_has(self, SHD_IS_CRITICAL)
+            ? shd_life_close_critical(self, ending, !disposing)
+            : shd_life_dispose(self, ending, !disposing));
 }
 
 static PyObject *
@@ -413,15 +413,14 @@ static PyObject *
 represent(shd_handle *self)
 {
     uint32_t state = atomic_load(&self->state);
-    const char *word = state == 0            ? "not initialised"
-                       : state & SHD_CLOSED  ? "closed"
+    const char *word = state == 0             ? "not initialised"
+                       : state & SHD_CLOSED   ? "closed"
                        : state & SHD_DISPOSED ? "close pending"
                                               : "open";
     return PyUnicode_FromFormat("<%s #%llu value=%lld %s refs=%u>",
                                 Py_TYPE(self)->tp_name,
                                 (unsigned long long)shd_serial(self),
-                                (long long)self->value, word,
-                                shd_refs(state));
+                                (long long)self->value, word, shd_refs(state));
 }
 
 PyDoc_STRVAR(set_handle_doc,
@@ -487,8 +486,8 @@ static PyType_Slot handle_slots[] = {
 static PyType_Spec handle_spec = {
     .name = "safehandle_debug._native._Handle",
     .basicsize = sizeof(shd_handle),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE
-             | Py_TPFLAGS_IMMUTABLETYPE,
+    .flags =
+        Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_IMMUTABLETYPE,
     .slots = handle_slots,
 };
 
@@ -507,8 +506,8 @@ int
 shd_handle_add(PyObject *module, shd_interp *state)
 {
     static const shd_native undecided = {&shd_kind_python, SHD_RULE_PYTHON};
-    state->handle
-        = shd_type_make(module, &handle_spec, state->critical_finalizer);
+    state->handle =
+        shd_type_make(module, &handle_spec, state->critical_finalizer);
     return state->handle == NULL ? -1
                                  : shd_type_mark(state->handle, &undecided);
 }

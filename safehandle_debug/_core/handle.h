@@ -251,8 +251,8 @@ int shd_handle_init_value(shd_handle *handle, int64_t invalid, int64_t value,
  * abandon NULL, keeping the exception that the caller set. */
 shd_handle *shd_handle_begin(PyTypeObject *type, int64_t invalid,
                              uint32_t *slot);
-PyObject *shd_handle_complete(shd_handle *handle, uint32_t slot,
-                              int64_t value, PyObject *detail);
+PyObject *shd_handle_complete(shd_handle *handle, uint32_t slot, int64_t value,
+                              PyObject *detail);
 PyObject *shd_handle_abandon(shd_handle *handle, uint32_t slot);
 
 void shd_handle_init(shd_handle *handle, int64_t value, int owns,

@@ -133,8 +133,7 @@ static PyType_Spec hold_spec = {
     .name = "safehandle_debug.Hold",
     .basicsize = sizeof(hold),
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC
-             | Py_TPFLAGS_DISALLOW_INSTANTIATION
-             | Py_TPFLAGS_IMMUTABLETYPE,
+             | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE,
     .slots = hold_slots,
 };
 

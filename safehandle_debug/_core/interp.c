@@ -28,13 +28,12 @@ load_modules(shd_interp *state)
         [SHD_ERROR_RECORDING] = "RecordingError",
     };
     PyObject *gc = PyImport_ImportModule("gc");
-    state->gc_callbacks
-        = gc == NULL ? NULL : PyObject_GetAttrString(gc, "callbacks");
+    state->gc_callbacks =
+        gc == NULL ? NULL : PyObject_GetAttrString(gc, "callbacks");
     Py_XDECREF(gc);
-    PyObject *module
-        = state->gc_callbacks == NULL
-              ? NULL
-              : PyImport_ImportModule("safehandle_debug.errors");
+    PyObject *module = state->gc_callbacks == NULL
+                           ? NULL
+                           : PyImport_ImportModule("safehandle_debug.errors");
     if (module == NULL) {
         return -1;
     }

@@ -36,7 +36,7 @@ typedef struct shd_interp {
 
     /* Critical finalizers that wait for the ordinary ones. */
     PyThreadState *collecting; /* the thread whose collection runs, or NULL */
-    PyObject *gc_callbacks; /* the list gc.callbacks */
+    PyObject *gc_callbacks;    /* the list gc.callbacks */
     int callbacks_installed;
     int exit_guard; /* the interpreter ends: see critical.c */
     PyObject **queue;

@@ -10,8 +10,8 @@
 
 #include <string.h>
 
-const shd_kind shd_kind_python
-    = {SHD_KIND_PYTHON, "handle", "", NULL, NULL, NULL, 0};
+const shd_kind shd_kind_python = {
+    SHD_KIND_PYTHON, "handle", "", NULL, NULL, NULL, 0};
 
 static const shd_kind *kinds[SHD_KINDS];
 
@@ -179,9 +179,9 @@ shd_type_mark(PyTypeObject *type, const shd_native *native)
     };
     for (int i = 0; result == 0 && i < 2; i++) {
         PyObject *text = PyUnicode_InternFromString(texts[i][1]);
-        result = text == NULL ? -1
-                              : PyDict_SetItemString(type->tp_dict,
-                                                     texts[i][0], text);
+        result = text == NULL
+                     ? -1
+                     : PyDict_SetItemString(type->tp_dict, texts[i][0], text);
         Py_XDECREF(text);
     }
     PyType_Modified(type);
@@ -206,7 +206,8 @@ shd_type_check_concrete(PyTypeObject *type)
     const char *missing = NULL;
     if (info->kind->release == NULL && !info->python_release) {
         missing = "release_handle()";
-    } else if (info->rule == SHD_RULE_PYTHON && !info->python_invalid) {
+    }
+    else if (info->rule == SHD_RULE_PYTHON && !info->python_invalid) {
         missing = "the property is_invalid";
     }
     if (missing == NULL) {

@@ -47,8 +47,8 @@ shd_life_acquire(shd_handle *handle, int64_t value, uint32_t slot,
 {
     uint64_t serial = ++shd_newest_serial;
     const shd_kind *kind = shd_type_info_of(Py_TYPE(handle))->kind;
-    handle->base.bits
-        = (handle->base.bits & ~SHD_SERIAL_MASK) | serial | SHD_VALUED;
+    handle->base.bits =
+        (handle->base.bits & ~SHD_SERIAL_MASK) | serial | SHD_VALUED;
     handle->value = value;
     handle->slot = slot;
     if (shd_has(handle, SHD_OWNS)) {
@@ -98,8 +98,8 @@ leave(shd_handle *handle, void **extra)
 static void
 forget_extra(shd_handle *handle, void *extra)
 {
-    const shd_kind *kind
-        = extra == NULL ? NULL : shd_type_native_kind(Py_TYPE(handle));
+    const shd_kind *kind =
+        extra == NULL ? NULL : shd_type_native_kind(Py_TYPE(handle));
     if (kind != NULL && kind->forget != NULL) {
         kind->forget(extra);
     }
@@ -109,8 +109,8 @@ forget_extra(shd_handle *handle, void *extra)
 static shd_handle *
 take_parent(shd_handle *handle, void *extra)
 {
-    const shd_kind *kind
-        = extra == NULL ? NULL : shd_type_native_kind(Py_TYPE(handle));
+    const shd_kind *kind =
+        extra == NULL ? NULL : shd_type_native_kind(Py_TYPE(handle));
     return kind == NULL || kind->parent == NULL ? NULL : kind->parent(extra);
 }
 
@@ -145,17 +145,17 @@ shd_life_is_invalid(shd_handle *handle, const shd_type_info *info)
 {
     int64_t value = handle->value;
     switch (info->rule) {
-        case SHD_RULE_ZERO_OR_MINUS_ONE:
-            return value == 0 || value == -1;
-        case SHD_RULE_MINUS_ONE:
-            return value == -1;
-        case SHD_RULE_FD:
-            return value < 0 || value > INT_MAX;
-        case SHD_RULE_PYTHON:
-            break;
+    case SHD_RULE_ZERO_OR_MINUS_ONE:
+        return value == 0 || value == -1;
+    case SHD_RULE_MINUS_ONE:
+        return value == -1;
+    case SHD_RULE_FD:
+        return value < 0 || value > INT_MAX;
+    case SHD_RULE_PYTHON:
+        break;
     }
-    PyObject *answer = PyObject_GetAttrString((PyObject *)handle,
-                                              "is_invalid");
+    PyObject *answer =
+        PyObject_GetAttrString((PyObject *)handle, "is_invalid");
     if (answer == NULL) {
         return -1;
     }
@@ -176,8 +176,8 @@ report_unraisable(shd_handle *handle, const char *method)
     }
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
-    PyObject *where
-        = PyObject_GetAttrString((PyObject *)Py_TYPE(handle), method);
+    PyObject *where =
+        PyObject_GetAttrString((PyObject *)Py_TYPE(handle), method);
     if (where == NULL) {
         PyErr_Clear();
     }
@@ -247,8 +247,8 @@ call_hook(shd_handle *handle, int flags, void *extra)
     int saved_ctypes = ctypes_errno(&ctypes);
     char why[256] = "release_handle returned False";
 
-    PyObject *result
-        = PyObject_CallMethod((PyObject *)handle, "release_handle", NULL);
+    PyObject *result =
+        PyObject_CallMethod((PyObject *)handle, "release_handle", NULL);
     if (thread != NULL) {
         forget_extra(handle, thread->releasing_extra);
         thread->releasing = outer[0];
@@ -276,8 +276,8 @@ call_hook(shd_handle *handle, int flags, void *extra)
     if (ctypes != NULL) {
         PyObject *error_type, *error, *error_traceback;
         PyErr_Fetch(&error_type, &error, &error_traceback);
-        Py_XDECREF(PyObject_CallMethod(ctypes, "set_errno", "i",
-                                       saved_ctypes));
+        Py_XDECREF(
+            PyObject_CallMethod(ctypes, "set_errno", "i", saved_ctypes));
         PyErr_Restore(error_type, error, error_traceback);
         Py_DECREF(ctypes);
     }
@@ -296,8 +296,7 @@ finish(shd_handle *handle, int perform, int ending, int flags)
     int saved_errno = errno;
     int result = 0;
     if (perform && (!kind->release || kind->outside)
-        && (flags & SHD_FLAG_FINALIZER)
-        && shd_has(handle, SHD_VALUED)
+        && (flags & SHD_FLAG_FINALIZER) && shd_has(handle, SHD_VALUED)
         && shd_is_inherited(shd_serial(handle))
         && !shd_type_info_of(Py_TYPE(handle))->release_inherited) {
         /* The parent process still has it, and the release would reach beyond
@@ -583,13 +582,13 @@ int
 shd_life_call_dispose(shd_handle *handle, int disposing)
 {
     if (shd_type_info_of(Py_TYPE(handle))->python_dispose) {
-        PyObject *result = PyObject_CallMethod(
-            (PyObject *)handle, "dispose", "O",
-            disposing ? Py_True : Py_False);
+        PyObject *result =
+            PyObject_CallMethod((PyObject *)handle, "dispose", "O",
+                                disposing ? Py_True : Py_False);
         Py_XDECREF(result);
         return result == NULL ? -1 : 0;
     }
-    int ending = !disposing                        ? shd_life_finalizer_ending(handle)
+    int ending = !disposing ? shd_life_finalizer_ending(handle)
                  : shd_has(handle, SHD_EXITING) ? SHD_ENDING_EXITED
                                                 : SHD_ENDING_CLOSED;
     return shd_has(handle, SHD_IS_CRITICAL)
@@ -625,8 +624,8 @@ shd_life_finalize(shd_handle *handle)
     int result;
     if (info->python_finalize) {
         method = "finalize";
-        PyObject *answer
-            = PyObject_CallMethod((PyObject *)handle, method, NULL);
+        PyObject *answer =
+            PyObject_CallMethod((PyObject *)handle, method, NULL);
         Py_XDECREF(answer);
         result = answer == NULL ? -1 : 0;
     }
@@ -657,7 +656,8 @@ shd_life_dealloc(shd_handle *handle)
     if (is_open(handle)) {
         PyErr_Fetch(&type, &value, &traceback);
         if (kind->release && shd_has(handle, SHD_IS_CRITICAL)) {
-            shd_life_close_critical(handle, shd_life_finalizer_ending(handle), 1);
+            shd_life_close_critical(handle, shd_life_finalizer_ending(handle),
+                                    1);
         }
         else if (kind->release) {
             shd_life_dispose(handle, shd_life_finalizer_ending(handle), 1);
@@ -695,8 +695,8 @@ shd_life_sweep(shd_handle *handle)
             return;
         }
         perform = decide(handle, SHD_FLAG_FINALIZER);
-    } while (!atomic_compare_exchange_weak(
-        &handle->state, &state, state | SHD_CLOSED | SHD_DISPOSED));
+    } while (!atomic_compare_exchange_weak(&handle->state, &state,
+                                           state | SHD_CLOSED | SHD_DISPOSED));
     handle->base.bits |= SHD_FINALIZED;
     finish(handle, perform > 0, SHD_ENDING_SWEPT, SHD_FLAG_FINALIZER);
 }

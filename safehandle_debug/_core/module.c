@@ -24,15 +24,15 @@ find_word(const char *const *words, int count, const char *what,
 }
 
 static const char *const level_words[] = {"off", "sampled", "full"};
-static const char *const on_error_words[]
-    = {"record", "warn", "raise", "abort"};
+static const char *const on_error_words[] = {"record", "warn", "raise",
+                                             "abort"};
 
 static PyObject *
 start_recording(PyObject *Py_UNUSED(module), PyObject *args, PyObject *kwargs)
 {
-    static char *names[]
-        = {"path", "level",    "frames",      "sample", "size", "meta",
-           "children", "on_error", "tracemalloc", NULL};
+    static char *names[] = {"path",        "level", "frames",   "sample",
+                            "size",        "meta",  "children", "on_error",
+                            "tracemalloc", NULL};
     const char *level_name = "full", *on_error_name = "record", *meta = "{}";
     PyObject *path;
     unsigned int frames = 32, sample = 100;
@@ -198,8 +198,7 @@ set_test(PyObject *Py_UNUSED(module), PyObject *name)
         shd_events_set_test("");
         Py_RETURN_NONE;
     }
-    const char *text
-        = PyUnicode_Check(name) ? PyUnicode_AsUTF8(name) : NULL;
+    const char *text = PyUnicode_Check(name) ? PyUnicode_AsUTF8(name) : NULL;
     if (text == NULL) {
         if (!PyErr_Occurred()) {
             PyErr_SetString(PyExc_TypeError, "name must be str or None");
@@ -337,24 +336,15 @@ module_exec(PyObject *module)
         return -1;
     }
     static int (*const adders[])(PyObject *, shd_interp *) = {
-        shd_critical_add,
-        shd_handle_add,
-        shd_safe_handle_add,
-        shd_critical_handle_add,
-        shd_hold_add,
-        shd_call_add,
-        shd_file_add,
-        shd_pipe_add,
-        shd_wait_add,
-        shd_poll_add,
-        shd_inotify_add,
-        shd_process_handle_add,
-        shd_buffer_add,
-        shd_mapping_add,
-        shd_view_add,
-        shd_socket_add,
-        shd_keyring_add,
-        shd_crypto_add,
+        shd_critical_add,    shd_handle_add,
+        shd_safe_handle_add, shd_critical_handle_add,
+        shd_hold_add,        shd_call_add,
+        shd_file_add,        shd_pipe_add,
+        shd_wait_add,        shd_poll_add,
+        shd_inotify_add,     shd_process_handle_add,
+        shd_buffer_add,      shd_mapping_add,
+        shd_view_add,        shd_socket_add,
+        shd_keyring_add,     shd_crypto_add,
     };
     for (size_t i = 0; i < Py_ARRAY_LENGTH(adders); i++) {
         if (adders[i](module, state) < 0) {

@@ -168,8 +168,8 @@ shd_recorder_start(const char *path, const shd_settings *settings,
     if (size == 0) {
         return fail("record into less than 516 KiB at", path, EFBIG);
     }
-    int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
-                  0600);
+    int fd =
+        open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (fd < 0) {
         return fail("create the recording", path, errno);
     }
@@ -267,9 +267,9 @@ shd_recorder_start_child(uint64_t inherited)
     shd_settings settings = shd_rec.settings;
     char *slash = strrchr(shd_rec.path, '/');
     int folder = slash == NULL ? 0 : (int)(slash - shd_rec.path) + 1;
-    int length = snprintf(path, sizeof(path), "%.*s%d-%llu.shd", folder,
-                          shd_rec.path, (int)getpid(),
-                          (unsigned long long)own_start_ticks());
+    int length =
+        snprintf(path, sizeof(path), "%.*s%d-%llu.shd", folder, shd_rec.path,
+                 (int)getpid(), (unsigned long long)own_start_ticks());
     if (length < 0 || (size_t)length >= sizeof(path)) {
         return fail("create a recording beside", shd_rec.path, ENAMETOOLONG);
     }
@@ -354,9 +354,9 @@ back_more(void)
     if (step == 0 || shd_rec.disk_full) {
         return -1;
     }
-    int error = secure(SHD_HEADER_SIZE
-                           + (uint64_t)shd_rec.backed * SHD_BLOCK_SIZE,
-                       (uint64_t)step * SHD_BLOCK_SIZE);
+    int error =
+        secure(SHD_HEADER_SIZE + (uint64_t)shd_rec.backed * SHD_BLOCK_SIZE,
+               (uint64_t)step * SHD_BLOCK_SIZE);
     if (error) {
         shd_rec.disk_full = error;
         shd_rec.header->error = error;
@@ -437,7 +437,8 @@ shd_recorder_begin(shd_writer *writer, uint32_t thread)
         if (writer != NULL) {
             writer->block = block;
             writer->epoch = shd_rec.epoch;
-        } else {
+        }
+        else {
             pinned = block;
         }
         if (block == NULL) {
@@ -480,8 +481,8 @@ shd_recorder_live(uint32_t slot)
 {
     uint32_t which = (slot - 1) / SHD_LIVE_A_BLOCK;
     if (which >= live_block_count) {
-        shd_live **grown
-            = realloc(live_blocks, (which + 1) * sizeof(shd_live *));
+        shd_live **grown =
+            realloc(live_blocks, (which + 1) * sizeof(shd_live *));
         if (grown == NULL) {
             count(&shd_rec.header->dropped_live, 1);
             return NULL;
@@ -541,12 +542,12 @@ uint32_t
 shd_recorder_data(int type, const void *head, size_t head_size,
                   const void *tail, size_t tail_size)
 {
-    const size_t room
-        = SHD_BLOCK_SIZE - SHD_BLOCK_HEAD_SIZE - sizeof(shd_data_head);
+    const size_t room =
+        SHD_BLOCK_SIZE - SHD_BLOCK_HEAD_SIZE - sizeof(shd_data_head);
     size_t payload = head_size + tail_size;
     size_t whole = (sizeof(shd_data_head) + payload + 7) & ~(size_t)7;
-    unsigned char *to
-        = payload > room ? NULL : append(&data, SHD_BLOCK_DATA, whole);
+    unsigned char *to =
+        payload > room ? NULL : append(&data, SHD_BLOCK_DATA, whole);
     if (to == NULL) {
         count(&shd_rec.header->dropped_data, 1);
         return 0;
@@ -565,8 +566,8 @@ uint32_t
 shd_recorder_node(uint32_t parent, uint32_t code, uint32_t lasti,
                   uint32_t depth)
 {
-    shd_stack_node *node
-        = append(&stacks, SHD_BLOCK_STACKS, sizeof(shd_stack_node));
+    shd_stack_node *node =
+        append(&stacks, SHD_BLOCK_STACKS, sizeof(shd_stack_node));
     if (node == NULL) {
         count(&shd_rec.header->dropped_stacks, 1);
         return 0;

@@ -14,13 +14,13 @@
 #include <sys/types.h>
 
 typedef struct {
-    int level;         /* shd_level, not off */
-    uint32_t frames;   /* least number of frames a stack keeps */
-    uint32_t sample;   /* one handle in `sample` at level sampled */
-    uint64_t size;     /* bound of the file, bytes */
-    int children;      /* forked children go on in files of their own */
+    int level;       /* shd_level, not off */
+    uint32_t frames; /* least number of frames a stack keeps */
+    uint32_t sample; /* one handle in `sample` at level sampled */
+    uint64_t size;   /* bound of the file, bytes */
+    int children;    /* forked children go on in files of their own */
     uint32_t python_version;
-    char *meta;        /* JSON, malloc'ed, owned by the recorder once started */
+    char *meta; /* JSON, malloc'ed, owned by the recorder once started */
 } shd_settings;
 
 typedef struct {

@@ -135,8 +135,8 @@ static PyType_Slot safe_slots[] = {
 static PyType_Spec safe_spec = {
     .name = "safehandle_debug.SafeHandle",
     .basicsize = sizeof(shd_handle),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE
-             | Py_TPFLAGS_IMMUTABLETYPE,
+    .flags =
+        Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_IMMUTABLETYPE,
     .slots = safe_slots,
 };
 
@@ -150,8 +150,8 @@ static PyType_Slot safe_zero_slots[] = {
 static PyType_Spec safe_zero_spec = {
     .name = "safehandle_debug.SafeHandleZeroOrMinusOneIsInvalid",
     .basicsize = sizeof(shd_handle),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE
-             | Py_TPFLAGS_IMMUTABLETYPE,
+    .flags =
+        Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_IMMUTABLETYPE,
     .slots = safe_zero_slots,
 };
 
@@ -165,16 +165,16 @@ static PyType_Slot safe_minus_slots[] = {
 static PyType_Spec safe_minus_spec = {
     .name = "safehandle_debug.SafeHandleMinusOneIsInvalid",
     .basicsize = sizeof(shd_handle),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE
-             | Py_TPFLAGS_IMMUTABLETYPE,
+    .flags =
+        Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_IMMUTABLETYPE,
     .slots = safe_minus_slots,
 };
 
 int
 shd_safe_handle_add(PyObject *module, shd_interp *state)
 {
-    static const shd_native zero
-        = {&shd_kind_python, SHD_RULE_ZERO_OR_MINUS_ONE};
+    static const shd_native zero = {&shd_kind_python,
+                                    SHD_RULE_ZERO_OR_MINUS_ONE};
     static const shd_native minus = {&shd_kind_python, SHD_RULE_MINUS_ONE};
     state->safe = shd_type_make(module, &safe_spec, state->handle);
     if (state->safe == NULL) {

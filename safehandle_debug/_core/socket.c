@@ -37,26 +37,25 @@ make_address(const struct sockaddr_storage *storage, socklen_t length)
         Py_RETURN_NONE;
     }
     switch (storage->ss_family) {
-        case AF_INET: {
-            const struct sockaddr_in *address
-                = (const struct sockaddr_in *)storage;
-            inet_ntop(AF_INET, &address->sin_addr, text, sizeof(text));
-            return Py_BuildValue("si", text, ntohs(address->sin_port));
-        }
-        case AF_INET6: {
-            const struct sockaddr_in6 *address
-                = (const struct sockaddr_in6 *)storage;
-            inet_ntop(AF_INET6, &address->sin6_addr, text, sizeof(text));
-            return Py_BuildValue(
-                "siII", text, ntohs(address->sin6_port),
-                (unsigned int)ntohl(address->sin6_flowinfo),
-                (unsigned int)address->sin6_scope_id);
-        }
-        case AF_UNIX:
-            return unix_address((const struct sockaddr_un *)storage, length);
-        default:
-            return Py_BuildValue("iy#", storage->ss_family, storage,
-                                 (Py_ssize_t)length);
+    case AF_INET: {
+        const struct sockaddr_in *address =
+            (const struct sockaddr_in *)storage;
+        inet_ntop(AF_INET, &address->sin_addr, text, sizeof(text));
+        return Py_BuildValue("si", text, ntohs(address->sin_port));
+    }
+    case AF_INET6: {
+        const struct sockaddr_in6 *address =
+            (const struct sockaddr_in6 *)storage;
+        inet_ntop(AF_INET6, &address->sin6_addr, text, sizeof(text));
+        return Py_BuildValue("siII", text, ntohs(address->sin6_port),
+                             (unsigned int)ntohl(address->sin6_flowinfo),
+                             (unsigned int)address->sin6_scope_id);
+    }
+    case AF_UNIX:
+        return unix_address((const struct sockaddr_un *)storage, length);
+    default:
+        return Py_BuildValue("iy#", storage->ss_family, storage,
+                             (Py_ssize_t)length);
     }
 }
 
@@ -66,14 +65,14 @@ static const char *
 type_word(int type)
 {
     switch (type & ~(SOCK_CLOEXEC | SOCK_NONBLOCK)) {
-        case SOCK_STREAM:
-            return "stream";
-        case SOCK_DGRAM:
-            return "datagram";
-        case SOCK_SEQPACKET:
-            return "packet";
-        default:
-            return "socket";
+    case SOCK_STREAM:
+        return "stream";
+    case SOCK_DGRAM:
+        return "datagram";
+    case SOCK_SEQPACKET:
+        return "packet";
+    default:
+        return "socket";
     }
 }
 
@@ -81,16 +80,16 @@ static const char *
 family_word(int family)
 {
     switch (family) {
-        case AF_INET:
-            return "inet";
-        case AF_INET6:
-            return "inet6";
-        case AF_UNIX:
-            return "unix";
-        case AF_NETLINK:
-            return "netlink";
-        default:
-            return "other";
+    case AF_INET:
+        return "inet";
+    case AF_INET6:
+        return "inet6";
+    case AF_UNIX:
+        return "unix";
+    case AF_NETLINK:
+        return "netlink";
+    default:
+        return "other";
     }
 }
 
@@ -103,8 +102,8 @@ socket_create(PyObject *cls, PyObject *args, PyObject *kwargs)
                                      &family, &type, &proto)) {
         return NULL;
     }
-    PyObject *detail = PyUnicode_FromFormat("%s %s", family_word(family),
-                                            type_word(type));
+    PyObject *detail =
+        PyUnicode_FromFormat("%s %s", family_word(family), type_word(type));
     if (detail == NULL) {
         return NULL;
     }
@@ -305,8 +304,8 @@ static PyType_Slot socket_slots[] = {
 static PyType_Spec socket_spec = {
     .name = "safehandle_debug.SafeSocketHandle",
     .basicsize = sizeof(shd_handle),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE
-             | Py_TPFLAGS_IMMUTABLETYPE,
+    .flags =
+        Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_IMMUTABLETYPE,
     .slots = socket_slots,
 };
 

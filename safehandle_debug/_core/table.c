@@ -11,7 +11,7 @@
 /* Segment k holds 2^(8+k) entries. */
 static shd_entry *segments[SEGMENTS];
 static void **extras[SEGMENTS]; /* as `segments`; made when first needed */
-static uint32_t taken;     /* slots ever taken */
+static uint32_t taken;          /* slots ever taken */
 static uint32_t free_head; /* first of the free slots, linked by `value` */
 static _Atomic uint64_t live;
 

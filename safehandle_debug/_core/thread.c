@@ -96,15 +96,15 @@ thread_name(unsigned long ident)
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
     PyObject *threading = shd_interp_loaded_module("threading");
-    PyObject *active = threading == NULL
-                           ? NULL
-                           : PyDict_GetItemString(
-                               PyModule_GetDict(threading), "_active");
+    PyObject *active =
+        threading == NULL
+            ? NULL
+            : PyDict_GetItemString(PyModule_GetDict(threading), "_active");
     PyObject *number = PyLong_FromUnsignedLong(ident);
     if (active != NULL && PyDict_CheckExact(active) && number != NULL) {
         PyObject *thread = PyDict_GetItemWithError(active, number);
-        PyObject *name
-            = thread == NULL ? NULL : PyObject_GetAttrString(thread, "_name");
+        PyObject *name =
+            thread == NULL ? NULL : PyObject_GetAttrString(thread, "_name");
         if (name != NULL && PyUnicode_Check(name)) {
             id = shd_depot_text(name);
         }
@@ -132,10 +132,10 @@ shd_thread_id(shd_thread *thread)
         return thread->id;
     }
     unsigned long ident = PyThread_get_thread_ident();
-    shd_thread_record record
-        = {ident, (uint32_t)syscall(SYS_gettid), thread_name(ident)};
-    thread->id
-        = shd_recorder_data(SHD_DATA_THREAD, &record, sizeof(record), NULL, 0);
+    shd_thread_record record = {ident, (uint32_t)syscall(SYS_gettid),
+                                thread_name(ident)};
+    thread->id =
+        shd_recorder_data(SHD_DATA_THREAD, &record, sizeof(record), NULL, 0);
     thread->epoch = shd_rec.epoch;
     return thread->id;
 }
@@ -158,8 +158,8 @@ running_task(PyObject *module)
         return NULL;
     }
     PyObject *task = NULL;
-    PyObject *tasks
-        = PyDict_GetItemWithError(PyModule_GetDict(module), tasks_name);
+    PyObject *tasks =
+        PyDict_GetItemWithError(PyModule_GetDict(module), tasks_name);
     if (tasks != NULL && PyDict_CheckExact(tasks)) {
         task = Py_XNewRef(PyDict_GetItemWithError(tasks, loop));
     }

@@ -24,16 +24,16 @@ typedef struct shd_thread {
     struct shd_thread *next; /* all threads, under the GIL */
     _Atomic int gone;        /* set by the dying thread, without the GIL */
     shd_writer writer;
-    uint32_t id; /* THREAD id ... */
+    uint32_t id;    /* THREAD id ... */
     uint32_t epoch; /* ... in the file of this epoch */
 
-    int finalizers;     /* nested finalizers running on this thread */
-    int interrupted;    /* a KeyboardInterrupt waits for their end */
+    int finalizers;  /* nested finalizers running on this thread */
+    int interrupted; /* a KeyboardInterrupt waits for their end */
 
     void *releasing;       /* the handle whose Python hook runs now ... */
     void *releasing_extra; /* ... and what super().release_handle() needs */
 
-    uint32_t cached;    /* valid entries of `cache` */
+    uint32_t cached; /* valid entries of `cache` */
     uint32_t cached_epoch;
     uint64_t cached_deaths;
     uint32_t cached_skip;

@@ -61,8 +61,7 @@ walk_stack(PyThreadState *tstate, shd_walked *walk)
 }
 
 uint32_t
-shd_unwind_capture(shd_thread *thread, PyThreadState *tstate,
-                   Py_ssize_t index)
+shd_unwind_capture(shd_thread *thread, PyThreadState *tstate, Py_ssize_t index)
 {
     uint32_t count = walk_stack(tstate, thread->walk);
     uint32_t skip = 0;
@@ -122,13 +121,12 @@ static PyCodeObject *
 find_importer(void)
 {
     PyObject *module = PyImport_ImportModule("_frozen_importlib");
-    PyObject *function
-        = module == NULL ? NULL
-                         : PyObject_GetAttrString(
-                             module, "_call_with_frames_removed");
-    PyObject *code = function == NULL
-                         ? NULL
-                         : PyObject_GetAttrString(function, "__code__");
+    PyObject *function =
+        module == NULL
+            ? NULL
+            : PyObject_GetAttrString(module, "_call_with_frames_removed");
+    PyObject *code =
+        function == NULL ? NULL : PyObject_GetAttrString(function, "__code__");
     Py_XDECREF(module);
     Py_XDECREF(function);
     if (code == NULL || !PyCode_Check(code)) {
