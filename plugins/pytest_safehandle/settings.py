@@ -7,7 +7,6 @@ Whatever cannot be understood is a UsageError that names the accepted values.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
@@ -22,20 +21,58 @@ OnLeak = Literal["error", "warn", "off"]
 Abandoned = Literal["ignore", "warn", "error"]
 
 
-@dataclass(frozen=True, slots=True)
 class Settings:
-    """The options and ini values of a session."""
+    """The options and ini values of a session; nobody changes them.
 
-    on_leak: OnLeak
-    level: str  # "sampled" or "full"
-    level_given: bool  # by option: wins over SAFEHANDLE_DEBUG
-    recording: str | None  # path with {worker} and {pid}
-    allow: tuple[Site, ...]
-    settle_s: float
-    abandoned: Abandoned
-    json: str | None  # path
-    baseline: Path | None  # absolute
-    update_baseline: bool
+    A plain class: making a dataclass would cost more than all else that is
+    loaded to check a short session.
+
+    Args:
+        level: "sampled" or "full".
+        level_given: by option: wins over SAFEHANDLE_DEBUG.
+        recording: path with {worker} and {pid}.
+        settle_s: longest wait for other threads, in seconds.
+        json: path of the report to write.
+        baseline: absolute path of the list of known leaks.
+    """
+
+    __slots__ = (
+        "abandoned",
+        "allow",
+        "baseline",
+        "json",
+        "level",
+        "level_given",
+        "on_leak",
+        "recording",
+        "settle_s",
+        "update_baseline",
+    )
+
+    def __init__(
+        self,
+        *,
+        on_leak: OnLeak,
+        level: str,
+        level_given: bool,
+        recording: str | None,
+        allow: tuple[Site, ...],
+        settle_s: float,
+        abandoned: Abandoned,
+        json: str | None,
+        baseline: Path | None,
+        update_baseline: bool,
+    ) -> None:
+        self.on_leak = on_leak
+        self.level = level
+        self.level_given = level_given
+        self.recording = recording
+        self.allow = allow
+        self.settle_s = settle_s
+        self.abandoned = abandoned
+        self.json = json
+        self.baseline = baseline
+        self.update_baseline = update_baseline
 
 
 def read_settings(config: pytest.Config, options: object) -> Settings:
