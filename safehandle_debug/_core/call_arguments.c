@@ -7,6 +7,7 @@
 
 #include "events.h"
 
+#include <stddef.h>
 #include <string.h>
 
 shd_work *
