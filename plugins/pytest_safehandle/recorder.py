@@ -44,9 +44,9 @@ class Recorder:
         if running and not wanted:
             return cls(started=False, session=None, previous=None)
         previous = os.environ.get(SESSION_VARIABLE)
+        session: str | None = None
         try:
             if settings.recording is not None:
-                session = None
                 path = prepare_path(settings.recording)
             else:
                 session = join_session()
@@ -60,6 +60,7 @@ class Recorder:
                 children=session is not None,
             )
         except (SessionError, OSError, ValueError, RuntimeError) as error:
+            leave_session(session, previous)
             raise pytest.UsageError(f"--handles cannot record: {error}") from None
         return cls(started=True, session=session, previous=previous)
 

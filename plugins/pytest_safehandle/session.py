@@ -59,7 +59,10 @@ def start_early(config: pytest.Config) -> None:
     """
     options = config.known_args_namespace
     if not _is_controller(config, options):
-        config.stash[_RECORDER] = Recorder.start(read_settings(config, options))
+        recorder = Recorder.start(read_settings(config, options))
+        config.stash[_RECORDER] = recorder
+        # Whatever may go wrong before the first test: others run in this process.
+        config.add_cleanup(recorder.stop)
 
 
 def start(config: pytest.Config) -> None:
@@ -82,6 +85,7 @@ def start(config: pytest.Config) -> None:
     recorder = config.stash.get(_RECORDER, None)
     if recorder is None:
         recorder = Recorder.start(settings)
+        config.add_cleanup(recorder.stop)
     summary.level = _native.level()
     session = HandlesSession(config, settings, recorder)
     config.stash[_SESSION] = session
