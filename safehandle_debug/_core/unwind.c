@@ -49,6 +49,23 @@ walk_public(PyThreadState *tstate, shd_walked *walk)
     return count;
 }
 
+#if !SHD_HAVE_FRAMES
+/* The public API makes frame objects: when there is no memory for one, there
+ * is no stack, and the exception under way stays the one it was. */
+static uint32_t
+walk_undisturbed(PyThreadState *tstate, shd_walked *walk)
+{
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    uint32_t count = walk_public(tstate, walk);
+    if (PyErr_Occurred()) {
+        count = 0;
+    }
+    PyErr_Restore(type, value, traceback);
+    return count;
+}
+#endif
+
 static uint32_t
 walk_stack(PyThreadState *tstate, shd_walked *walk)
 {
@@ -56,8 +73,10 @@ walk_stack(PyThreadState *tstate, shd_walked *walk)
     if (use_frames) {
         return walk_frames(tstate, walk);
     }
-#endif
     return walk_public(tstate, walk);
+#else
+    return walk_undisturbed(tstate, walk);
+#endif
 }
 
 uint32_t
