@@ -147,7 +147,8 @@ running_task(PyObject *module)
     static PyObject *get_loop_name, *tasks_name;
     if (get_loop_name == NULL) {
         get_loop_name = PyUnicode_InternFromString("_get_running_loop");
-        tasks_name = PyUnicode_InternFromString("_current_tasks");
+        tasks_name = PyUnicode_InternFromString(
+            PY_VERSION_HEX >= 0x030E0000 ? "current_task" : "_current_tasks");
         if (get_loop_name == NULL || tasks_name == NULL) {
             return NULL;
         }
@@ -157,12 +158,20 @@ running_task(PyObject *module)
         Py_XDECREF(loop);
         return NULL;
     }
+#if PY_VERSION_HEX >= 0x030E0000
+    /* The thread has its task, and only this tells it. */
+    PyObject *task = PyObject_CallMethodOneArg(module, tasks_name, loop);
+    if (task == Py_None) {
+        Py_CLEAR(task);
+    }
+#else
     PyObject *task = NULL;
     PyObject *tasks =
         PyDict_GetItemWithError(PyModule_GetDict(module), tasks_name);
     if (tasks != NULL && PyDict_CheckExact(tasks)) {
         task = Py_XNewRef(PyDict_GetItemWithError(tasks, loop));
     }
+#endif
     Py_DECREF(loop);
     return task;
 }
