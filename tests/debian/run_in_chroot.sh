@@ -37,6 +37,9 @@ case $suite in
     '' | *[!a-z0-9-]*) fail "$usage" ;;
 esac
 root=${root:-$checkout/build/debian/$suite}
+case $root in
+    *[[:space:]]*) fail "debootstrap takes no folder with a space: name another with -d" ;;
+esac
 
 [ "$(id -u)" -eq 0 ] || fail "only root can make a chroot: run it as root, or with sudo"
 for tool in debootstrap unshare git tar; do
