@@ -281,4 +281,5 @@ def test_viewers_do_not_disturb_each_other(leaky: Leaky) -> None:
     async def several() -> list[str]:
         return await asyncio.gather(*(one() for _ in range(3)))
 
-    assert len(set(asyncio.run(several()))) == 1
+    # Their screens may be caught in the middle of a paint: what they count is the same.
+    assert all("42 handles open; 40 come from" in shown for shown in asyncio.run(several()))
