@@ -36,6 +36,7 @@ class HandleMachine(RuleBasedStateMachine):
         self.gc_was_enabled = gc.isenabled()
         gc.disable()
         self.handle: Probe | None = None
+        self.boxes: list[list[Any]] = []  # of holds; empty once they have ended
 
     @initialize(value=st.sampled_from([5, -1]), owns=st.booleans())
     def construct(self, value: int, owns: bool) -> None:
@@ -114,7 +115,9 @@ class HandleMachine(RuleBasedStateMachine):
             return None
         hold = self.handle.hold()
         self.refs += 1
-        return [hold, self.value]
+        box = [hold, self.value]
+        self.boxes.append(box)
+        return box
 
     @rule(box=consumes(holds), enter=st.booleans())
     def leave_hold(self, box: list[Any] | None, enter: bool) -> None:
@@ -160,6 +163,11 @@ class HandleMachine(RuleBasedStateMachine):
         """The end: whatever the state, dropping it raises nothing and releases
         only what is left to release."""
         if self.handle is not None:
+            for box in self.boxes:  # a hold keeps the handle's object, too
+                if box:
+                    box.clear()
+                    if self.refs > 0:
+                        self._one_less()
             if not self.closed and self.refs == 1 and not self.disposed:
                 self._one_less()
             self.handle = None

@@ -311,9 +311,9 @@ def test_a_child_leaves_the_name_alone(run: Callable[..., Run], shm_name: str) -
                     handle.close()
                 raise SystemExit
             os.waitpid(pid, 0)
-            print(os.path.exists(place))
+            print(os.path.exists(place), flush=True)
             handle.close()
-            print(os.path.exists(place))
+            print(os.path.exists(place), flush=True)
         """
     ).ok()
     assert result.lines == ["True", "False"] * 2
