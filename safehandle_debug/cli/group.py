@@ -33,9 +33,9 @@ class QuietGroup(click.Group):
         except KeyboardInterrupt:
             ctx.exit(_INTERRUPTED)
         except OSError as error:
+            _drop_output()
             if error.errno != errno.EPIPE:
                 raise CliError(_sentence(error)) from error
-            _drop_output()
             ctx.exit(_BROKEN_PIPE)
         return result
 

@@ -22,13 +22,13 @@ from safehandle_debug.recording.format import Ended
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 SIGNALLED = """
-import signal, sys
+import os, signal, sys
 def stop(number, frame):
-    print("got", signal.Signals(number).name, flush=True)
+    os.write(1, f"got {signal.Signals(number).name}\\n".encode())
     sys.exit(7)
 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
     signal.signal(number, stop)
-print("ready", flush=True)
+os.write(1, b"ready\\n")  # print() cannot be interrupted by a handler that prints
 while True:
     signal.pause()
 """
