@@ -542,7 +542,7 @@ def test_an_interrupt_takes_nothing(tmp_path: Path) -> None:
         one, two = AutoResetEvent(True), AutoResetEvent()
         for _ in range(50):
             try:
-                signal.setitimer(signal.ITIMER_REAL, 0.001, 0.5)  # again, should it come before the wait
+                signal.setitimer(signal.ITIMER_REAL, 0.001, 0.5)  # again, if it came too soon
                 wait_all([one, two])
             except Stop:
                 signal.setitimer(signal.ITIMER_REAL, 0)
