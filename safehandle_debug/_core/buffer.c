@@ -148,12 +148,7 @@ enter(shd_buffer *self)
 void
 shd_buffer_leave(shd_buffer *self)
 {
-    PyObject *type, *value, *traceback;
-    PyErr_Fetch(&type, &value, &traceback);
-    if (shd_life_release(&self->base) < 0) {
-        PyErr_WriteUnraisable((PyObject *)self);
-    }
-    PyErr_Restore(type, value, traceback);
+    shd_life_let_go(&self->base);
 }
 
 /* Copies `size` bytes at `at` from the buffer, or into it. */

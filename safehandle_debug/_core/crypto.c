@@ -13,17 +13,6 @@
 
 /* --- what the types share ------------------------------------------------- */
 
-void
-shd_crypto_let_go(shd_handle *handle)
-{
-    PyObject *type, *value, *traceback;
-    PyErr_Fetch(&type, &value, &traceback);
-    if (shd_life_release(handle) < 0) {
-        PyErr_WriteUnraisable((PyObject *)handle);
-    }
-    PyErr_Restore(type, value, traceback);
-}
-
 int
 shd_crypto_init(PyObject *self, PyObject *args, PyObject *kwargs)
 {

@@ -114,9 +114,6 @@ int shd_crypto_use_begin(shd_crypto_use *use, PyObject *key);
 /* Keeps the exception that is set. */
 void shd_crypto_use_end(shd_crypto_use *use);
 
-/* Drops a reference of `handle` and keeps the exception that is set. */
-void shd_crypto_let_go(shd_handle *handle);
-
 /* sign() and verify() of keys. */
 PyObject *shd_crypto_sign(PyObject *self, PyObject *args, PyObject *kwargs);
 PyObject *shd_crypto_verify(PyObject *self, PyObject *args, PyObject *kwargs);

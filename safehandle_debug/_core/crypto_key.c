@@ -59,7 +59,7 @@ drop_provider(uint32_t slot)
 {
     key_extra *extra = shd_table_take_extra(slot);
     if (extra != NULL) {
-        shd_crypto_let_go(extra->provider);
+        shd_life_let_go(extra->provider);
         Py_DECREF(extra->provider);
         free(extra);
     }
@@ -106,7 +106,7 @@ shd_crypto_use_begin(shd_crypto_use *use, PyObject *key)
         PyErr_Format(shd_interp_error(SHD_ERROR_STATE),
                      "%.200s holds no key: generate() makes one",
                      Py_TYPE(key)->tp_name);
-        shd_crypto_let_go(use->key);
+        shd_life_let_go(use->key);
         return -1;
     }
     use->value = (shd_ossl_key *)(intptr_t)value;
@@ -115,7 +115,7 @@ shd_crypto_use_begin(shd_crypto_use *use, PyObject *key)
     use->context = NULL;
     if (use->provider != NULL) {
         if (shd_life_add_ref(use->provider) < 0) {
-            shd_crypto_let_go(use->key);
+            shd_life_let_go(use->key);
             return -1;
         }
         use->context = shd_crypto_context(use->provider);
@@ -127,9 +127,9 @@ shd_crypto_use_begin(shd_crypto_use *use, PyObject *key)
 void
 shd_crypto_use_end(shd_crypto_use *use)
 {
-    shd_crypto_let_go(use->key);
+    shd_life_let_go(use->key);
     if (use->provider != NULL) {
-        shd_crypto_let_go(use->provider);
+        shd_life_let_go(use->provider);
         Py_DECREF(use->provider);
     }
 }
@@ -351,7 +351,7 @@ key_init(PyObject *self, PyObject *args, PyObject *kwargs)
     }
     /* With the key's own reference or, for an invalid key, with none: its
        release, which would drop it, never runs. */
-    shd_crypto_let_go(provider);
+    shd_life_let_go(provider);
     return result;
 }
 

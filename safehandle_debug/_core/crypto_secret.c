@@ -217,7 +217,7 @@ secret_of(PyObject *self)
         PyErr_Format(shd_interp_error(SHD_ERROR_STATE),
                      "%.200s holds no secret: derive() makes one",
                      Py_TYPE(self)->tp_name);
-        shd_crypto_let_go(handle);
+        shd_life_let_go(handle);
     }
     return found;
 }
@@ -231,7 +231,7 @@ secret_read(PyObject *self, PyObject *Py_UNUSED(ignored))
     }
     PyObject *bytes = PyBytes_FromStringAndSize((const char *)found->bytes,
                                                 (Py_ssize_t)found->size);
-    shd_crypto_let_go((shd_handle *)self);
+    shd_life_let_go((shd_handle *)self);
     return bytes;
 }
 
@@ -243,7 +243,7 @@ get_byte_length(PyObject *self, void *Py_UNUSED(closure))
         return NULL;
     }
     size_t size = found->size;
-    shd_crypto_let_go((shd_handle *)self);
+    shd_life_let_go((shd_handle *)self);
     return PyLong_FromSize_t(size);
 }
 

@@ -16,6 +16,20 @@ shd_descriptor_close(int64_t value, void *Py_UNUSED(extra))
     return errno;
 }
 
+int
+shd_dir_fd_converter(PyObject *number, void *dir_fd)
+{
+    if (number == Py_None) {
+        return 1;
+    }
+    int value = PyObject_AsFileDescriptor(number);
+    if (value == -1) {
+        return 0;
+    }
+    *(int *)dir_fd = value;
+    return 1;
+}
+
 PyObject *
 shd_descriptor_fileno(PyObject *self, PyObject *Py_UNUSED(ignored))
 {

@@ -437,26 +437,15 @@ shd_events_swept(uint32_t slot, uint64_t serial, int64_t value, int error)
     if (live == NULL) {
         return;
     }
-    shd_writer *writer = NULL; /* the thread may have no Python state left */
-    repeat_acquire(writer, live, serial);
-    int kinds[2] = {SHD_EVENT_CLOSE, SHD_EVENT_RELEASE_FAILED};
-    for (int i = 0; i < (error ? 2 : 1); i++) {
-        shd_event *event = shd_recorder_begin(writer, live->thread);
-        if (event == NULL) {
-            break;
-        }
-        uint64_t seq = event->seq, ticks = event->ticks;
-        memset(event, 0, sizeof(*event));
-        event->seq = seq;
-        event->ticks = ticks;
-        event->serial = serial;
-        event->value = i ? error : value;
-        event->thread = live->thread;
-        event->type = live->type;
-        event->kind = (uint8_t)kinds[i];
-        event->ending = i ? 0 : SHD_ENDING_SWEPT;
-        event->flags = SHD_FLAG_FINALIZER | SHD_FLAG_FINALIZING;
-        shd_recorder_commit(writer);
+    /* Nobody's thread, and pinned: there may be no Python state left. */
+    const place nowhere = {.thread_id = live->thread};
+    const int flags = SHD_FLAG_FINALIZER | SHD_FLAG_FINALIZING;
+    repeat_acquire(NULL, live, serial);
+    write_event(&nowhere, 1, serial, value, live->type, 0, SHD_EVENT_CLOSE, 0,
+                SHD_ENDING_SWEPT, flags, NULL);
+    if (error) {
+        write_event(&nowhere, 1, serial, error, live->type, 0,
+                    SHD_EVENT_RELEASE_FAILED, 0, SHD_ENDING_NONE, flags, NULL);
     }
     shd_recorder_live_begin(live);
     live->serial = 0;

@@ -134,30 +134,11 @@ conclude(shd_handle *handle, uint32_t slot, int fd, PyObject *name)
 static PyObject *
 conclude_call(PyObject *self, int result)
 {
-    PyObject *type, *value, *traceback;
-    PyErr_Fetch(&type, &value, &traceback);
-    if (shd_life_release((shd_handle *)self) < 0) {
-        PyErr_WriteUnraisable(self);
-    }
-    PyErr_Restore(type, value, traceback);
+    shd_life_let_go((shd_handle *)self);
     if (result < 0) {
         return NULL;
     }
     Py_RETURN_NONE;
-}
-
-static int
-dir_fd_converter(PyObject *number, void *dir_fd)
-{
-    if (number == Py_None) {
-        return 1;
-    }
-    int value = PyObject_AsFileDescriptor(number);
-    if (value == -1) {
-        return 0;
-    }
-    *(int *)dir_fd = value;
-    return 1;
 }
 
 typedef struct {
@@ -260,7 +241,7 @@ file_open(PyObject *type, PyObject *args, PyObject *kwargs)
     open_how how = {AT_FDCWD, O_RDONLY, 0666, 0, 0};
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|ii$O&O&p:open", names,
                                      &path, &how.flags, &how.mode,
-                                     dir_fd_converter, &how.dir_fd,
+                                     shd_dir_fd_converter, &how.dir_fd,
                                      lock_converter, &how.lock, &how.delete)) {
         return NULL;
     }
@@ -382,12 +363,7 @@ file_duplicate(PyObject *self, PyObject *Py_UNUSED(ignored))
         }
         shd_handle_abandon(handle, slot);
     }
-    PyObject *error_type, *error_value, *traceback;
-    PyErr_Fetch(&error_type, &error_value, &traceback);
-    if (shd_life_release(source) < 0) {
-        PyErr_WriteUnraisable(self);
-    }
-    PyErr_Restore(error_type, error_value, traceback);
+    shd_life_let_go(source);
     return result;
 }
 

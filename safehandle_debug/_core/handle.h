@@ -178,6 +178,11 @@ int shd_life_adopt(shd_handle *handle, int64_t value, PyObject *detail);
 /* 0, or -1 with an exception. */
 int shd_life_add_ref(shd_handle *handle);
 int shd_life_release(shd_handle *handle);
+
+/* The release at the end of a call that held a reference: keeps the current
+ * exception, reports its own as nobody's. */
+void shd_life_let_go(shd_handle *handle);
+
 int shd_life_dispose(shd_handle *handle, int ending, int finalizer);
 int shd_life_close_critical(shd_handle *handle, int ending, int finalizer);
 int shd_life_invalidate(shd_handle *handle);
@@ -269,6 +274,9 @@ int shd_value_converter(PyObject *number, void *value);
 PyObject *shd_native_vectorcall(PyObject *type, PyObject *const *args,
                                 size_t nargsf, PyObject *kwnames);
 int shd_native_init(PyObject *self, PyObject *args, PyObject *kwargs);
+
+/* Converter of `dir_fd`: None leaves what is there. */
+int shd_dir_fd_converter(PyObject *number, void *dir_fd);
 
 /* fileno() of descriptor types. */
 PyObject *shd_descriptor_fileno(PyObject *self, PyObject *ignored);

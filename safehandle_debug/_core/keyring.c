@@ -106,12 +106,7 @@ key_read(PyObject *self, PyObject *Py_UNUSED(ignored))
     if (size < 0) {
         set_error(errno);
     }
-    PyObject *error_type, *error, *traceback;
-    PyErr_Fetch(&error_type, &error, &traceback);
-    if (shd_life_release(handle) < 0) {
-        PyErr_WriteUnraisable(self);
-    }
-    PyErr_Restore(error_type, error, traceback);
+    shd_life_let_go(handle);
     return payload;
 }
 

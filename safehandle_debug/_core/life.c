@@ -114,20 +114,25 @@ take_parent(shd_handle *handle, void *extra)
     return kind == NULL || kind->parent == NULL ? NULL : kind->parent(extra);
 }
 
-/* Drops the reference that `handle` held of its parent; never raises. */
-static void
-let_go_of(shd_handle *parent)
+void
+shd_life_let_go(shd_handle *handle)
 {
-    if (parent == NULL) {
-        return;
-    }
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
-    if (shd_life_release(parent) < 0) {
-        PyErr_WriteUnraisable((PyObject *)parent);
+    if (shd_life_release(handle) < 0) {
+        PyErr_WriteUnraisable((PyObject *)handle);
     }
-    Py_DECREF(parent);
     PyErr_Restore(type, value, traceback);
+}
+
+/* Drops the reference that a handle held of its parent; never raises. */
+static void
+let_go_of_parent(shd_handle *parent)
+{
+    if (parent != NULL) {
+        shd_life_let_go(parent);
+        Py_DECREF(parent);
+    }
 }
 
 static void
@@ -137,7 +142,7 @@ leave_unreleased(shd_handle *handle)
     leave(handle, &extra);
     shd_handle *parent = take_parent(handle, extra);
     forget_extra(handle, extra);
-    let_go_of(parent);
+    let_go_of_parent(parent);
 }
 
 int
@@ -337,7 +342,7 @@ finish(shd_handle *handle, int perform, int ending, int flags)
             handle->value = -1;
         }
     }
-    let_go_of(parent);
+    let_go_of_parent(parent);
     errno = saved_errno;
     return result;
 }

@@ -171,20 +171,6 @@ mapping_create(PyObject *type, PyObject *args, PyObject *kwargs)
     return result;
 }
 
-static int
-dir_fd_converter(PyObject *number, void *dir_fd)
-{
-    if (number == Py_None) {
-        return 1;
-    }
-    int value = PyObject_AsFileDescriptor(number);
-    if (value == -1) {
-        return 0;
-    }
-    *(int *)dir_fd = value;
-    return 1;
-}
-
 static PyObject *
 mapping_open(PyObject *type, PyObject *args, PyObject *kwargs)
 {
@@ -192,9 +178,9 @@ mapping_open(PyObject *type, PyObject *args, PyObject *kwargs)
     PyObject *path, *encoded;
     int flags = O_RDWR, mode = 0666, dir_fd = AT_FDCWD;
     long long size = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|ii$O&O&:open", names,
-                                     &path, &flags, &mode, dir_fd_converter,
-                                     &dir_fd, size_converter, &size)
+    if (!PyArg_ParseTupleAndKeywords(
+            args, kwargs, "O|ii$O&O&:open", names, &path, &flags, &mode,
+            shd_dir_fd_converter, &dir_fd, size_converter, &size)
         || !PyUnicode_FSConverter(path, &encoded)) {
         return NULL;
     }

@@ -245,12 +245,7 @@ socket_accept(PyObject *cls, PyObject *argument)
         Py_CLEAR(pair);
     }
     Py_DECREF(detail);
-    PyObject *type, *value, *traceback;
-    PyErr_Fetch(&type, &value, &traceback);
-    if (shd_life_release(listener) < 0) {
-        PyErr_WriteUnraisable(argument);
-    }
-    PyErr_Restore(type, value, traceback);
+    shd_life_let_go(listener);
     if (shd_events_settle(0) < 0) {
         Py_CLEAR(pair);
     }

@@ -209,12 +209,7 @@ view_map(PyObject *type, PyObject *args, PyObject *kwargs)
         return shd_handle_abandon(handle, slot);
     }
     PyObject *result = map_held(handle, slot, file, size, access, offset);
-    PyObject *error_type, *error, *traceback;
-    PyErr_Fetch(&error_type, &error, &traceback);
-    if (shd_life_release(file) < 0) {
-        PyErr_WriteUnraisable(source);
-    }
-    PyErr_Restore(error_type, error, traceback);
+    shd_life_let_go(file);
     return result;
 }
 
