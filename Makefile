@@ -11,7 +11,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 
-CORE := $(wildcard safehandle_debug/_core/*.c safehandle_debug/_core/*.h)
+CORE := $(wildcard safehandle_debug/_core/*.[ch] safehandle_debug/_core/*/*.[ch])
 CHECKED := benchmarks docs samples
 PYTEST ?= -n 2
 SANITIZED ?= tests/core tests/conformance tests/finalization tests/handles tests/marshal

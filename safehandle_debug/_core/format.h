@@ -33,7 +33,7 @@
 #include <stdint.h>
 
 #define SHD_MAGIC "SHDREC\r\n"
-#define SHD_VERSION 1
+#define SHD_VERSION 2
 #define SHD_HEADER_SIZE 4096
 #define SHD_BLOCK_SIZE 65536
 #define SHD_BLOCK_HEAD_SIZE 64
@@ -76,6 +76,14 @@ enum shd_event_kind {
     SHD_EVENT_RELEASE_FAILED = 10, /* value = errno or 0; `detail` says why */
     SHD_EVENT_DOUBLE_OWNER = 11,   /* value = serial of the other owner */
     SHD_EVENT_OVERFLOW = 12,       /* add-ref refused: 2^30 references */
+    SHD_EVENT_OWNED = 13,          /* an owner took it over: `type` is new */
+    SHD_EVENT_DISOWNED = 14, /* its owner let go of it: `type` is raw again */
+    SHD_EVENT_CLOSED_BEHIND =
+        15,                   /* by another than its owner; `detail`: how */
+    SHD_EVENT_RECYCLED = 16,  /* a stale number was used that another
+                                     handle has or, with PREVENTED, would have:
+                                     value = its serial; `detail`: how */
+    SHD_EVENT_EXHAUSTED = 17, /* EMFILE; serial 0, value = the limit */
 };
 
 enum shd_ending {
@@ -91,14 +99,18 @@ enum shd_ending {
 };
 
 enum shd_flag {
-    SHD_FLAG_BORROWED = 1,   /* owns_handle was false */
-    SHD_FLAG_FINALIZER = 2,  /* done by a finalizer, not by the program */
-    SHD_FLAG_IN_GC = 4,      /* during a collection of the cyclic collector */
-    SHD_FLAG_FINALIZING = 8, /* while the interpreter was ending */
-    SHD_FLAG_INHERITED = 16, /* the handle was acquired before a fork */
-    SHD_FLAG_IMPORTING = 32, /* acquired while a module was being imported */
-    SHD_FLAG_UNSAMPLED = 64, /* acquired while recording was off or sampled
+    SHD_FLAG_BORROWED = 1,    /* owns_handle was false */
+    SHD_FLAG_FINALIZER = 2,   /* done by a finalizer, not by the program */
+    SHD_FLAG_IN_GC = 4,       /* during a collection of the cyclic collector */
+    SHD_FLAG_FINALIZING = 8,  /* while the interpreter was ending */
+    SHD_FLAG_INHERITED = 16,  /* the handle was acquired before a fork */
+    SHD_FLAG_IMPORTING = 32,  /* acquired while a module was being imported */
+    SHD_FLAG_UNSAMPLED = 64,  /* acquired while recording was off or sampled
                                 out: the acquire event is a late one */
+    SHD_FLAG_LATE = 128,      /* went round libc: seen at a checkpoint */
+    SHD_FLAG_PREVENTED = 256, /* the number was parked: no harm was done */
+    SHD_FLAG_STALE = 512,     /* by the bare number, after it was closed */
+    SHD_FLAG_IN_USE = 1024,   /* closed while another thread waited on it */
 };
 
 enum shd_data_type {
@@ -152,6 +164,10 @@ typedef struct {
     uint64_t finalizing_seq; /* next_seq when the interpreter began to end */
     int32_t error;           /* errno of the last failed growth, or 0 */
     uint32_t live_slots;     /* LIVE slots in use so far */
+    uint32_t watch;          /* 1: descriptors of all code were watched */
+    uint32_t abrupt; /* 1: ended by _exit or exec; nothing was torn down */
+    uint64_t bare;   /* watched descriptors open without an event (sampled,
+                        not armed yet) */
 } shd_header;
 
 typedef struct {

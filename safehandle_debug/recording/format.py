@@ -11,7 +11,7 @@ import struct
 from typing import Final, NamedTuple
 
 MAGIC: Final = b"SHDREC\r\n"
-VERSION: Final = 1
+VERSION: Final = 2
 HEADER_SIZE: Final = 4096
 BLOCK_SIZE: Final = 65536
 BLOCK_HEAD_SIZE: Final = 64
@@ -53,6 +53,11 @@ class EventKind(enum.IntEnum):
     RELEASE_FAILED = 10
     DOUBLE_OWNER = 11
     OVERFLOW = 12
+    OWNED = 13
+    DISOWNED = 14
+    CLOSED_BEHIND = 15
+    RECYCLED = 16
+    EXHAUSTED = 17
 
 
 class Ending(enum.IntEnum):
@@ -75,6 +80,10 @@ class Flag(enum.IntFlag):
     INHERITED = 16
     IMPORTING = 32
     UNSAMPLED = 64
+    LATE = 128
+    PREVENTED = 256
+    STALE = 512
+    IN_USE = 1024
 
 
 class DataType(enum.IntEnum):
@@ -126,9 +135,12 @@ class Header(NamedTuple):
     finalizing_seq: int
     error: int
     live_slots: int
+    watch: int
+    abrupt: int
+    bare: int
 
 
-HEADER: Final = struct.Struct("=8sIIIIQIIQ40sIIIIIIdQqqQqqIIiIQQQQQQQQQQiI")
+HEADER: Final = struct.Struct("=8sIIIIQIIQ40sIIIIIIdQqqQqqIIiIQQQQQQQQQQiIIIQ")
 BLOCK_HEAD: Final = struct.Struct("=IIIIQI9I")
 EVENT: Final = struct.Struct("=QQQqIIIIIIIBBH")
 LIVE: Final = struct.Struct("=QQqIIIIIIIIII")
