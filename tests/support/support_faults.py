@@ -38,10 +38,19 @@ SCENARIOS = [
     "held",
     "python_hook",
     "cycle",
+    "provider",
+    "provider_key",
+    "crypto_key",
+    "signature",
+    "secret",
+    "native_result",
+    "native_pair",
+    "native_changed",
+    "native_structure",
 ]
 
 PROGRAM = """
-import ctypes, errno, gc, json, os, shutil, socket, sys
+import ctypes, errno, gc, json, os, shutil, socket, sys, types
 from safehandle_debug import *
 from safehandle_debug import _native
 
@@ -192,6 +201,77 @@ def cycle():
     del handle
     gc.collect()
 
+def provider():
+    SafeNCryptProviderHandle.load("legacy").close()
+
+def provider_key():
+    with SafeNCryptProviderHandle.load("default") as handle:
+        one = SafeNCryptKeyHandle.generate("X25519", handle)
+        other = one.duplicate()
+    one.close()
+    other.close()
+
+def crypto_key():
+    with SafeNCryptKeyHandle.generate("EC") as one, one.duplicate() as other:
+        other.public_key()
+
+def signature():
+    with SafeNCryptKeyHandle.generate("ED25519") as one:
+        assert one.verify(one.sign(b"text"), b"text")
+
+def secret():
+    with SafeNCryptKeyHandle.generate("X25519") as one:
+        with SafeNCryptSecretHandle.derive(one, one.public_key()) as handle:
+            assert handle.byte_length == len(handle.read())
+
+def native_result():
+    native.memfd_create(b"name", os.MFD_CLOEXEC).close()
+
+def native_pair():
+    ends = Out()
+    native.pipe2(ends, os.O_CLOEXEC)
+    reader, writer = ends.value
+    writer.close()
+    reader.close()
+
+def native_changed():
+    with SafeFileHandle.memfd("name") as one:
+        cell = Ref(one)
+        native.failing_reopen(cell)
+        cell.value.close()
+
+def native_structure():
+    with SafeFileHandle.memfd("name") as one:
+        native.failing_flags(native.Request(one, 1))
+
+def declare_native():
+    # The functions that are called, and the structure that one takes.
+    from safehandle_debug.marshal import (
+        ByRef, Out, Ref, Structure, c_int, c_uint, extern, library_import)
+
+    class Request(Structure):
+        file: SafeFileHandle
+        command: c_int
+
+    @library_import(None, check_errno=True)
+    def memfd_create(name: bytes, flags: c_uint) -> SafeFileHandle:
+        extern()
+
+    @library_import(None, check_errno=True)
+    def pipe2(ends: Out[tuple[SafePipeHandle, SafePipeHandle]], flags: c_int) -> c_int:
+        extern()
+
+    @library_import(sys.argv[2], check_errno=True)
+    def failing_reopen(file: Ref[SafeFileHandle]) -> c_int:
+        extern()
+
+    @library_import(sys.argv[2], check_errno=True)
+    def failing_flags(request: ByRef[Request]) -> c_int:
+        extern()
+
+    globals().update(Out=Out, Ref=Ref)
+    return types.SimpleNamespace(**locals())
+
 def faulty_two_steps():
     # A number that nobody owns until the object is made.
     SafeFileHandle(os.open("a file", FLAGS)).close()
@@ -213,6 +293,8 @@ shared = SafeFileHandle.memfd("shared")
 gc.disable()
 if scenario is fifo:
     os.mkfifo("a fifo")
+if scenario.__name__.startswith("native_"):
+    native = declare_native()
 if scenario is accept:
     listener = SafeSocketHandle.create(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     twin = socket.socket(fileno=os.dup(listener.fileno()))
