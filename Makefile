@@ -76,7 +76,9 @@ sanitize: $(VENV)/installed ## The core's tests under AddressSanitizer and UBSan
 	$(SANITIZED_VENV)/bin/python -P -m pytest -p no:cacheprovider $(PYTEST) $(SANITIZED)
 
 benchmark: $(VENV)/installed ## Measures the costs beside the alternatives
-	@$(BIN)/python benchmarks/core.py
+	@over=0; for name in core plugin; do \
+		$(BIN)/python benchmarks/$$name.py || over=1; echo; \
+	done; exit $$over
 
 format: $(VENV)/installed ## Formats Python and C
 	$(BIN)/ruff check --fix --exit-zero .
