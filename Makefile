@@ -11,7 +11,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 
-CORE := $(wildcard safehandle_debug/_core/*.[ch] safehandle_debug/_core/*/*.[ch])
+CORE := $(wildcard safehandle_debug/_core/*.[ch] safehandle_debug/_core/*/*.[ch] safehandle_debug/ledger/_index/*.[ch])
 CHECKED := benchmarks docs samples
 PYTEST ?= -n 2
 SANITIZED ?= tests/core tests/conformance tests/finalization tests/handles tests/marshal
@@ -55,7 +55,7 @@ check-types: $(VENV)/installed ## Types of all Python code
 
 check-core: $(VENV)/installed ## The C core against its stub
 	$(BIN)/python -P -m mypy.stubtest --mypy-config-file pyproject.toml --ignore-disjoint-bases \
-		--allowlist tests/house/stubtest_allowlist.txt safehandle_debug._native
+		--allowlist tests/house/stubtest_allowlist.txt safehandle_debug._native safehandle_debug.ledger._index
 
 unit: $(VENV)/installed ## The tests alone; PYTEST="-k name" chooses
 	$(BIN)/python -m pytest $(PYTEST)
@@ -92,6 +92,6 @@ screenshot: $(VENV)/installed ## Draws the README's picture anew
 	$(BIN)/python docs/screenshot.py
 
 clean: ## Removes everything that was built
-	rm -rf $(VENV) build dist ./*.egg-info safehandle_debug/*.so
+	rm -rf $(VENV) build dist ./*.egg-info safehandle_debug/*.so safehandle_debug/ledger/*.so
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,4 +1,4 @@
-"""Builds the C core and installs the start-up hook.
+"""Builds the C core and the reader's index, and installs the start-up hook.
 
 The rest of the configuration is in pyproject.toml.  The hook is a `.pth` file
 beside the packages: `site` runs it in every program of the environment, and
@@ -16,6 +16,8 @@ from setuptools.command.build_py import build_py
 from setuptools.command.editable_wheel import editable_wheel
 
 CORE = pathlib.Path("safehandle_debug/_core")
+INDEX = pathlib.Path("safehandle_debug/ledger/_index")
+FLAGS = ["-std=gnu11", "-Wall", "-Wextra", "-fvisibility=hidden"]
 HOOK = pathlib.Path("safehandle_debug/activate/safehandle_debug.pth")
 
 
@@ -56,8 +58,15 @@ setup(
             sources=sorted(str(path) for path in CORE.rglob("*.c")),
             depends=sorted(str(path) for path in CORE.rglob("*.h")),
             include_dirs=[str(CORE)],
-            extra_compile_args=["-std=gnu11", "-Wall", "-Wextra", "-fvisibility=hidden"],
-        )
+            extra_compile_args=FLAGS,
+        ),
+        Extension(
+            "safehandle_debug.ledger._index",
+            sources=sorted(str(path) for path in INDEX.glob("*.c")),
+            depends=[str(INDEX / "index.h"), str(CORE / "format.h")],
+            include_dirs=[str(INDEX), str(CORE)],
+            extra_compile_args=FLAGS,
+        ),
     ],
     cmdclass={"build_py": BuildWithHook, "editable_wheel": EditableWithHook},
 )

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from bisect import bisect_right
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, Self
@@ -92,6 +93,24 @@ class Recording:
             for row in rows:
                 if row[0] > after:
                     yield RawEvent._make(row)
+
+    def chunks_between(self, after: int, until: int) -> Iterator[tuple[int, bytes]]:
+        """Packed EVENT records with all events after one seq and up to
+        another: (seq of the first, records of one thread), by seq of the first.
+
+        The last events of a chunk may lie beyond."""
+        mapping = self._mapping
+        for block in mapping.event_blocks():
+            if block.first_seq > until:
+                return
+            number = bisect_right(
+                range(block.committed), after, key=lambda at: mapping.seq(block, at)
+            )
+            if number == block.committed:
+                continue
+            data = mapping.records(block, number)
+            if data:
+                yield shd.EVENT.unpack_from(data)[0], data
 
     def read_new(self, cursor: Cursor) -> Iterator[tuple[int, bytes]]:
         """What has been recorded since `cursor` was last used, each event

@@ -106,21 +106,30 @@ def test_the_wheel_holds_what_is_not_python_too(built: Built) -> None:
 def test_the_sdist_holds_the_core_and_the_tests(built: Built) -> None:
     with tarfile.open(built.sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    for pattern in ("safehandle_debug/_core/*.[ch]", "samples/*", "tests/**/*.py"):
+    for pattern in ("safehandle_debug/**/*.[ch]", "samples/*", "tests/**/*.py"):
         assert {
             str(path.relative_to(ROOT)) for path in ROOT.glob(pattern) if path.is_file()
         } <= names
 
 
 def test_only_the_init_function_is_exported(built: Built, tmp_path: pathlib.Path) -> None:
-    """A name that leaks out of the core could clash with another library's."""
+    """A name that leaks out of an extension could clash with another library's."""
+    exported = {}
     with zipfile.ZipFile(built.wheel) as archive:
-        (name,) = [name for name in archive.namelist() if name.endswith(".so")]
-        library = archive.extract(name, tmp_path)
-    listing = subprocess.run(
-        ["nm", "-D", "--defined-only", library], check=True, capture_output=True, text=True
-    )
-    assert [line.split()[-1] for line in listing.stdout.splitlines()] == ["PyInit__native"]
+        for name in archive.namelist():
+            if name.endswith(".so"):
+                listing = subprocess.run(
+                    ["nm", "-D", "--defined-only", archive.extract(name, tmp_path)],
+                    check=True,
+                    capture_output=True,
+                    text=True,
+                )
+                names = [line.split()[-1] for line in listing.stdout.splitlines()]
+                exported[name.partition(".")[0]] = names
+    assert exported == {
+        "safehandle_debug/_native": ["PyInit__native"],
+        "safehandle_debug/ledger/_index": ["PyInit__index"],
+    }
 
 
 def test_the_installed_package_is_used(python: pathlib.Path, tmp_path: pathlib.Path) -> None:

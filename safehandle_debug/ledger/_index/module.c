@@ -1,0 +1,614 @@
+/* The Python type Index: the table, the places and the moments together. */
+#include "index.h"
+
+#include <string.h>
+
+#define MOST_ORPHANS 4096 /* closes whose acquire has not been seen yet */
+
+typedef struct {
+    PyObject_HEAD
+    uint64_t inherited;
+    uint64_t newest_seq;
+    idx_table open;
+    idx_places places;
+    idx_moments moments;
+    /* Closes without acquire in the same shape, oldest first in the ring:
+     * `value` is the seq, `refs` kind and ending, `last_stack` the stack. */
+    idx_table orphans;
+    uint64_t ring[MOST_ORPHANS];
+    size_t ring_first;
+    size_t ring_count;
+    bool busy; /* inside take() */
+} Index;
+
+typedef struct {
+    Index *index;
+    PyObject *notable; /* NULL: nobody wants to know */
+    uint64_t until;    /* seq of the last event that counts */
+} taking;
+
+static int
+no_memory(void)
+{
+    PyErr_NoMemory();
+    return -1;
+}
+
+/* --- telling Python of the few events that matter --- */
+
+static int
+tell(PyObject *notable, const shd_event *event, const shd_live *acquired)
+{
+    PyObject *row =
+        Py_BuildValue("(KKIIIII)", (unsigned long long)event->seq,
+                      (unsigned long long)event->serial, event->stack,
+                      event->type, (unsigned)event->kind,
+                      (unsigned)event->ending, (unsigned)event->flags);
+    if (row == NULL) {
+        return -1;
+    }
+    PyObject *before = Py_NewRef(Py_None);
+    if (acquired != NULL) {
+        Py_SETREF(before,
+                  Py_BuildValue("(III)", acquired->type, acquired->stack,
+                                acquired->flags & ~IDX_DISPOSED));
+    }
+    PyObject *answer = NULL;
+    if (before != NULL) {
+        PyObject *arguments[] = {row, before};
+        answer = PyObject_Vectorcall(notable, arguments, 2, NULL);
+    }
+    Py_DECREF(row);
+    Py_XDECREF(before);
+    Py_XDECREF(answer);
+    return answer == NULL ? -1 : 0;
+}
+
+static shd_event
+orphaned(const shd_live *orphan)
+{
+    return (shd_event){.seq = (uint64_t)orphan->value,
+                       .ticks = orphan->ticks,
+                       .serial = orphan->serial,
+                       .stack = orphan->last_stack,
+                       .type = orphan->type,
+                       .kind = (uint8_t)orphan->refs,
+                       .ending = (uint8_t)(orphan->refs >> 8),
+                       .flags = (uint16_t)orphan->flags};
+}
+
+/* Forgets the oldest orphan, and tells of it unless its acquire came. */
+static int
+forget_oldest(Index *self, PyObject *notable)
+{
+    uint64_t serial = self->ring[self->ring_first];
+    self->ring_first = (self->ring_first + 1) % MOST_ORPHANS;
+    self->ring_count--;
+    shd_live *orphan = idx_table_find(&self->orphans, serial);
+    if (orphan == NULL) {
+        return 0;
+    }
+    shd_event event = orphaned(orphan);
+    idx_table_remove(&self->orphans, orphan);
+    return notable != NULL ? tell(notable, &event, NULL) : 0;
+}
+
+static int
+add_orphan(Index *self, const shd_event *event, PyObject *notable)
+{
+    if (idx_table_find(&self->orphans, event->serial) != NULL) {
+        return 0;
+    }
+    if (self->ring_count == MOST_ORPHANS && forget_oldest(self, notable) < 0) {
+        return -1;
+    }
+    shd_live *orphan = idx_table_add(&self->orphans, event->serial);
+    if (orphan == NULL) {
+        return no_memory();
+    }
+    orphan->ticks = event->ticks;
+    orphan->value = (int64_t)event->seq;
+    orphan->last_stack = event->stack;
+    orphan->type = event->type;
+    orphan->refs = event->kind | (uint32_t)event->ending << 8;
+    orphan->flags = event->flags;
+    self->ring[(self->ring_first + self->ring_count++) % MOST_ORPHANS] =
+        event->serial;
+    return 0;
+}
+
+/* --- one event --- */
+
+static bool
+is_suspicious(const shd_event *event)
+{
+    return event->ending == SHD_ENDING_DROPPED
+           || event->ending == SHD_ENDING_COLLECTED
+           || event->ending == SHD_ENDING_SWEPT
+           || event->flags & (SHD_FLAG_STALE | SHD_FLAG_IN_USE);
+}
+
+static int
+closed(Index *self, const shd_event *event, shd_live *slot, PyObject *notable)
+{
+    shd_live acquired = *slot;
+    idx_place_closed(&self->places, acquired.version, &acquired, event);
+    idx_table_remove(&self->open, slot);
+    bool told = acquired.flags & IDX_DISPOSED || is_suspicious(event);
+    return told && notable != NULL ? tell(notable, event, &acquired) : 0;
+}
+
+static int
+acquired(Index *self, const shd_event *event, PyObject *notable)
+{
+    if (event->serial <= self->inherited
+        || idx_table_find(&self->open, event->serial) != NULL) {
+        return 0;
+    }
+    uint32_t place = idx_place_of(&self->places, event->stack, event->type);
+    shd_live *slot =
+        place == UINT32_MAX ? NULL : idx_table_add(&self->open, event->serial);
+    if (slot == NULL) {
+        return no_memory();
+    }
+    slot->ticks = event->ticks;
+    slot->value = event->value;
+    slot->stack = event->stack;
+    slot->thread = event->thread;
+    slot->task = event->task;
+    slot->test = event->test;
+    slot->detail = event->detail;
+    slot->type = event->type;
+    slot->refs = event->refs;
+    slot->flags = event->flags;
+    slot->version = place;
+    slot->last_stack = event->stack;
+    idx_place_opened(&self->places, place, event->ticks,
+                     event->flags & SHD_FLAG_IMPORTING);
+    shd_live *orphan = idx_table_find(&self->orphans, event->serial);
+    if (orphan != NULL) {
+        shd_event close = orphaned(orphan);
+        idx_table_remove(&self->orphans, orphan);
+        return closed(self, &close, slot, notable);
+    }
+    return 0;
+}
+
+static int
+take_event(void *context, const shd_event *event)
+{
+    taking *take = context;
+    Index *self = take->index;
+    if (event->seq > take->until) {
+        return 0;
+    }
+    if (event->seq > self->newest_seq) {
+        self->newest_seq = event->seq;
+    }
+    if (event->kind == SHD_EVENT_ACQUIRE) {
+        return acquired(self, event, take->notable);
+    }
+    shd_live *slot = idx_table_find(&self->open, event->serial);
+    bool is_end =
+        event->kind == SHD_EVENT_CLOSE || event->kind == SHD_EVENT_INVALIDATE;
+    if (is_end) {
+        if (slot != NULL) {
+            return closed(self, event, slot, take->notable);
+        }
+        return event->serial > self->inherited
+                   ? add_orphan(self, event, take->notable)
+                   : 0;
+    }
+    if (slot != NULL) {
+        slot->refs = event->refs;
+        slot->last_stack = event->stack;
+        if (event->kind == SHD_EVENT_DISPOSE) {
+            slot->flags |= IDX_DISPOSED;
+        }
+        if (event->kind == SHD_EVENT_OWNED
+            || event->kind == SHD_EVENT_DISOWNED) {
+            slot->type = event->type;
+        }
+    }
+    if (event->kind == SHD_EVENT_ADD_REF || event->kind == SHD_EVENT_RELEASE
+        || take->notable == NULL) {
+        return 0;
+    }
+    return tell(take->notable, event, NULL);
+}
+
+static int
+take_and_note(void *context, const shd_event *event)
+{
+    taking *take = context;
+    if (take_event(context, event) < 0) {
+        return -1;
+    }
+    Index *self = take->index;
+    return idx_moments_note(&self->moments, &self->open, self->newest_seq)
+               ? 0
+               : no_memory();
+}
+
+/* --- methods --- */
+
+static bool
+enter(Index *self)
+{
+    if (self->busy) {
+        PyErr_SetString(PyExc_RuntimeError, "the index is taking events");
+        return false;
+    }
+    self->busy = true;
+    return true;
+}
+
+PyDoc_STRVAR(take_doc,
+             "take($self, chunks, notable, /)\n--\n\n"
+             "Takes in (lower bound of the seqs, packed events by seq), and\n"
+             "calls notable(row, acquired) for the few that matter.  Returns\n"
+             "the number of events.");
+
+static PyObject *
+index_take(Index *self, PyObject *args)
+{
+    PyObject *chunks, *notable;
+    if (!PyArg_ParseTuple(args, "OO:take", &chunks, &notable)
+        || !enter(self)) {
+        return NULL;
+    }
+    taking take = {self, notable == Py_None ? NULL : notable, UINT64_MAX};
+    Py_ssize_t taken = idx_merge(chunks, take_and_note, &take);
+    self->busy = false;
+    return taken < 0 ? NULL : PyLong_FromSsize_t(taken);
+}
+
+PyDoc_STRVAR(settle_doc,
+             "settle($self, notable, /)\n--\n\n"
+             "No acquire will come any more: tells of closes without one.");
+
+static PyObject *
+index_settle(Index *self, PyObject *notable)
+{
+    if (!enter(self)) {
+        return NULL;
+    }
+    int failed = 0;
+    while (!failed && self->ring_count > 0) {
+        failed = forget_oldest(self, notable) < 0;
+    }
+    self->busy = false;
+    if (failed) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(prune_doc,
+             "prune($self, live, /)\n--\n\n"
+             "Forgets the handles that are not in the set of serials.");
+
+static PyObject *
+index_prune(Index *self, PyObject *live)
+{
+    if (!PyAnySet_Check(live)) {
+        PyErr_SetString(PyExc_TypeError, "prune() takes a set of serials");
+        return NULL;
+    }
+    if (!enter(self)) {
+        return NULL;
+    }
+    int known = 0;
+    idx_table kept = {0};
+    for (size_t at = 0; at < self->open.room && known >= 0; at++) {
+        const shd_live *slot = &self->open.slots[at];
+        PyObject *serial =
+            slot->serial ? PyLong_FromUnsignedLongLong(slot->serial) : NULL;
+        if (serial == NULL) {
+            known = slot->serial ? -1 : 0;
+            continue;
+        }
+        known = PySet_Contains(live, serial);
+        Py_DECREF(serial);
+        if (known > 0) {
+            shd_live *copy = idx_table_add(&kept, slot->serial);
+            if (copy == NULL) {
+                known = no_memory();
+                break;
+            }
+            *copy = *slot;
+        }
+    }
+    idx_table *dropped = known < 0 ? &kept : &self->open;
+    idx_table_clear(dropped);
+    if (known >= 0) {
+        self->open = kept;
+    }
+    self->busy = false;
+    if (known < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+typedef struct {
+    uint32_t births[IDX_BUCKETS];
+    uint64_t live;
+    uint64_t oldest;
+} survivors;
+
+static PyObject *
+place_tuple(const idx_place *place, const survivors *alive)
+{
+    return Py_BuildValue(
+        "(IIKKKKKKKIy#y#y#KK)", place->stack, place->type,
+        (unsigned long long)place->opened, (unsigned long long)place->closed,
+        (unsigned long long)place->finalized,
+        (unsigned long long)place->importing,
+        (unsigned long long)place->first_ticks,
+        (unsigned long long)place->last_ticks,
+        (unsigned long long)place->last_close_ticks, place->last_close_stack,
+        (const char *)place->births, (Py_ssize_t)sizeof(place->births),
+        (const char *)alive->births, (Py_ssize_t)sizeof(alive->births),
+        (const char *)place->lifetimes, (Py_ssize_t)sizeof(place->lifetimes),
+        (unsigned long long)alive->live, (unsigned long long)alive->oldest);
+}
+
+PyDoc_STRVAR(places_doc,
+             "places($self, /)\n--\n\n"
+             "What each stack and type opened, closed and still holds.");
+
+static PyObject *
+index_places(Index *self, PyObject *Py_UNUSED(ignored))
+{
+    uint32_t count = self->places.count;
+    survivors *alive = PyMem_Calloc(count + 1, sizeof(survivors));
+    if (alive == NULL) {
+        return PyErr_NoMemory();
+    }
+    for (size_t at = 0; at < self->open.room; at++) {
+        const shd_live *slot = &self->open.slots[at];
+        if (slot->serial != 0) {
+            survivors *place = &alive[slot->version];
+            place->births[idx_bucket(&self->places, slot->ticks)]++;
+            if (place->live++ == 0 || slot->ticks < place->oldest) {
+                place->oldest = slot->ticks;
+            }
+        }
+    }
+    PyObject *found = PyList_New(count);
+    for (uint32_t at = 0; found != NULL && at < count; at++) {
+        PyObject *place = place_tuple(&self->places.places[at], &alive[at]);
+        if (place == NULL) {
+            Py_CLEAR(found);
+        }
+        else {
+            PyList_SET_ITEM(found, at, place);
+        }
+    }
+    PyMem_Free(alive);
+    return found;
+}
+
+PyDoc_STRVAR(span_doc,
+             "span($self, /)\n--\n\n"
+             "The buckets of births: ticks at which the first begins, ticks\n"
+             "of each, and how many handles were closed in each.");
+
+static PyObject *
+index_span(Index *self, PyObject *Py_UNUSED(ignored))
+{
+    return Py_BuildValue("(KKy#)", (unsigned long long)self->places.start,
+                         (unsigned long long)self->places.width,
+                         (const char *)self->places.ends,
+                         (Py_ssize_t)sizeof(self->places.ends));
+}
+
+static PyObject *
+packed(const shd_live *slots, size_t room, size_t used)
+{
+    PyObject *result =
+        PyBytes_FromStringAndSize(NULL, (Py_ssize_t)(used * sizeof(*slots)));
+    if (result == NULL) {
+        return NULL;
+    }
+    shd_live *to = (shd_live *)PyBytes_AS_STRING(result);
+    for (size_t at = 0; at < room; at++) {
+        if (slots[at].serial != 0) {
+            *to = slots[at];
+            to->version = 0;
+            to->flags &= ~IDX_DISPOSED;
+            to++;
+        }
+    }
+    return result;
+}
+
+PyDoc_STRVAR(open_doc, "open($self, /)\n--\n\n"
+                       "The handles that are open, as packed live slots.");
+
+static PyObject *
+index_open(Index *self, PyObject *Py_UNUSED(ignored))
+{
+    return packed(self->open.slots, self->open.room, self->open.used);
+}
+
+PyDoc_STRVAR(before_doc,
+             "before($self, seq, /)\n--\n\n"
+             "The seq of the latest moment kept at or before an event, 0 for\n"
+             "the beginning: at() wants the events after it.");
+
+static PyObject *
+index_before(Index *self, PyObject *arg)
+{
+    uint64_t seq = PyLong_AsUnsignedLongLong(arg);
+    if (seq == (uint64_t)-1 && PyErr_Occurred()) {
+        return NULL;
+    }
+    const idx_moment *moment = idx_moments_before(&self->moments, seq);
+    return PyLong_FromUnsignedLongLong(moment != NULL ? moment->seq : 0);
+}
+
+static void
+index_free(Index *self)
+{
+    idx_table_clear(&self->open);
+    idx_table_clear(&self->orphans);
+    idx_places_clear(&self->places);
+    idx_moments_clear(&self->moments);
+}
+
+PyDoc_STRVAR(at_doc,
+             "at($self, seq, chunks, /)\n--\n\n"
+             "The handles open right after an event, as packed live slots.\n"
+             "The chunks hold at least the events after before(seq).");
+
+static PyObject *
+index_at(Index *self, PyObject *args)
+{
+    unsigned long long seq;
+    PyObject *chunks;
+    if (!PyArg_ParseTuple(args, "KO:at", &seq, &chunks) || !enter(self)) {
+        return NULL;
+    }
+    Index *then = PyObject_New(Index, Py_TYPE(self));
+    PyObject *result = NULL;
+    if (then != NULL) {
+        memset((char *)then + sizeof(PyObject), 0,
+               sizeof(Index) - sizeof(PyObject));
+        then->inherited = self->inherited;
+        idx_places_init(&then->places, self->places.start, self->places.width);
+        const idx_moment *moment = idx_moments_before(&self->moments, seq);
+        bool failed = false;
+        for (size_t at = 0; moment != NULL && !failed && at < moment->count;
+             at++) {
+            const shd_live *kept = &moment->slots[at];
+            shd_live *slot = idx_table_add(&then->open, kept->serial);
+            uint32_t place =
+                idx_place_of(&then->places, kept->stack, kept->type);
+            failed = slot == NULL || place == UINT32_MAX;
+            if (!failed) {
+                *slot = *kept;
+                slot->version = place;
+            }
+        }
+        taking take = {then, NULL, seq};
+        if (failed) {
+            PyErr_NoMemory();
+        }
+        else if (idx_merge(chunks, take_event, &take) >= 0) {
+            result =
+                packed(then->open.slots, then->open.room, then->open.used);
+        }
+        Py_DECREF(then);
+    }
+    self->busy = false;
+    return result;
+}
+
+static PyObject *
+index_open_count(Index *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromSize_t(self->open.used);
+}
+
+static PyObject *
+index_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"inherited_serials", "start_ticks", "bucket_ticks",
+                            NULL};
+    unsigned long long inherited = 0, start = 0, width = 1;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|KKK:Index", names,
+                                     &inherited, &start, &width)) {
+        return NULL;
+    }
+    Index *self = (Index *)type->tp_alloc(type, 0);
+    if (self != NULL) {
+        self->inherited = inherited;
+        idx_places_init(&self->places, start, width);
+    }
+    return (PyObject *)self;
+}
+
+static void
+index_dealloc(Index *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    index_free(self);
+    type->tp_free((PyObject *)self);
+    Py_DECREF(type);
+}
+
+static PyMethodDef index_methods[] = {
+    {"take", (PyCFunction)index_take, METH_VARARGS, take_doc},
+    {"settle", (PyCFunction)index_settle, METH_O, settle_doc},
+    {"prune", (PyCFunction)index_prune, METH_O, prune_doc},
+    {"places", (PyCFunction)index_places, METH_NOARGS, places_doc},
+    {"span", (PyCFunction)index_span, METH_NOARGS, span_doc},
+    {"open", (PyCFunction)index_open, METH_NOARGS, open_doc},
+    {"before", (PyCFunction)index_before, METH_O, before_doc},
+    {"at", (PyCFunction)index_at, METH_VARARGS, at_doc},
+    {NULL},
+};
+
+static PyGetSetDef index_properties[] = {
+    {"open_count", (getter)index_open_count, NULL,
+     "The number of handles that are open.", NULL},
+    {NULL},
+};
+
+static PyType_Slot index_slots[] = {
+    {Py_tp_doc, "Index(inherited_serials=0, start_ticks=0, bucket_ticks=1)\n"
+                "--\n\nWhat is kept of a recording's events."},
+    {Py_tp_new, index_new},
+    {Py_tp_dealloc, index_dealloc},
+    {Py_tp_methods, index_methods},
+    {Py_tp_getset, index_properties},
+    {0, NULL},
+};
+
+static PyType_Spec index_spec = {
+    .name = "safehandle_debug.ledger._index.Index",
+    .basicsize = sizeof(Index),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = index_slots,
+};
+
+static int
+index_exec(PyObject *module)
+{
+    PyObject *type = PyType_FromModuleAndSpec(module, &index_spec, NULL);
+    if (type == NULL) {
+        return -1;
+    }
+    int failed = PyModule_AddType(module, (PyTypeObject *)type);
+    Py_DECREF(type);
+    if (failed < 0
+        || PyModule_AddIntConstant(module, "BUCKETS", IDX_BUCKETS) < 0
+        || PyModule_AddIntConstant(module, "LIFETIMES", IDX_LIFETIMES) < 0) {
+        return -1;
+    }
+    return 0;
+}
+
+static PyModuleDef_Slot module_slots[] = {
+    {Py_mod_exec, index_exec},
+#ifdef Py_mod_multiple_interpreters
+    {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
+#endif
+    {0, NULL},
+};
+
+static struct PyModuleDef index_module = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "_index",
+    .m_doc = "What a reader keeps of a recording's events.",
+    .m_size = 0,
+    .m_slots = module_slots,
+};
+
+PyMODINIT_FUNC
+PyInit__index(void)
+{
+    return PyModuleDef_Init(&index_module);
+}

@@ -1,0 +1,165 @@
+/* What each acquire stack opened, closed and still holds.
+ *
+ * When the process has lived longer than the buckets of births reach, they are
+ * merged two by two: their number stays, their width doubles. */
+#include "index.h"
+
+#include <string.h>
+
+#define LEAST_ROOM 64
+
+void
+idx_places_init(idx_places *places, uint64_t start, uint64_t width)
+{
+    *places = (idx_places){.start = start, .width = width ? width : 1};
+}
+
+void
+idx_places_clear(idx_places *places)
+{
+    free(places->places);
+    free(places->numbers);
+    places->places = NULL;
+    places->numbers = NULL;
+    places->count = places->room = places->numbers_room = 0;
+}
+
+static uint32_t
+home(const idx_places *places, uint32_t stack, uint32_t type)
+{
+    uint64_t key = ((uint64_t)stack << 32 | type) * 0x9E3779B97F4A7C15u;
+    return (uint32_t)(key >> 32) & (places->numbers_room - 1);
+}
+
+static uint32_t *
+number_of(idx_places *places, uint32_t stack, uint32_t type)
+{
+    uint32_t at = home(places, stack, type);
+    for (;; at = (at + 1) & (places->numbers_room - 1)) {
+        uint32_t number = places->numbers[at];
+        if (number == 0
+            || (places->places[number - 1].stack == stack
+                && places->places[number - 1].type == type)) {
+            return &places->numbers[at];
+        }
+    }
+}
+
+static bool
+grow(idx_places *places)
+{
+    uint32_t room = places->room ? places->room * 2 : LEAST_ROOM;
+    idx_place *grown = realloc(places->places, room * sizeof(idx_place));
+    if (grown == NULL) {
+        return false;
+    }
+    places->places = grown;
+    places->room = room;
+    uint32_t *numbers = calloc((size_t)room * 2, sizeof(uint32_t));
+    if (numbers == NULL) {
+        return false;
+    }
+    free(places->numbers);
+    places->numbers = numbers;
+    places->numbers_room = room * 2;
+    for (uint32_t number = 0; number < places->count; number++) {
+        const idx_place *place = &places->places[number];
+        *number_of(places, place->stack, place->type) = number + 1;
+    }
+    return true;
+}
+
+uint32_t
+idx_place_of(idx_places *places, uint32_t stack, uint32_t type)
+{
+    if (places->numbers_room == 0 && !grow(places)) {
+        return UINT32_MAX;
+    }
+    uint32_t *number = number_of(places, stack, type);
+    if (*number != 0) {
+        return *number - 1;
+    }
+    if (places->count == places->room || places->numbers_room <= places->count
+        || places->numbers_room != places->room * 2) {
+        if (!grow(places)) {
+            return UINT32_MAX;
+        }
+        number = number_of(places, stack, type);
+    }
+    idx_place *place = &places->places[places->count];
+    memset(place, 0, sizeof(*place));
+    place->stack = stack;
+    place->type = type;
+    *number = ++places->count;
+    return *number - 1;
+}
+
+unsigned
+idx_bucket(const idx_places *places, uint64_t ticks)
+{
+    if (ticks <= places->start) {
+        return 0;
+    }
+    uint64_t bucket = (ticks - places->start) / places->width;
+    return bucket < IDX_BUCKETS ? (unsigned)bucket : IDX_BUCKETS - 1;
+}
+
+static void
+widen(idx_places *places)
+{
+    for (uint32_t number = 0; number < places->count; number++) {
+        uint32_t *births = places->places[number].births;
+        for (unsigned at = 0; at < IDX_BUCKETS / 2; at++) {
+            births[at] = births[2 * at] + births[2 * at + 1];
+        }
+        memset(births + IDX_BUCKETS / 2, 0,
+               sizeof(uint32_t) * (IDX_BUCKETS / 2));
+    }
+    for (unsigned at = 0; at < IDX_BUCKETS / 2; at++) {
+        places->ends[at] = places->ends[2 * at] + places->ends[2 * at + 1];
+        places->ends[IDX_BUCKETS / 2 + at] = 0;
+    }
+    places->width *= 2;
+}
+
+/* A clock that makes no sense (a damaged file) must not widen for ever. */
+static void
+reach(idx_places *places, uint64_t ticks)
+{
+    while (ticks > places->start
+           && (ticks - places->start) / places->width >= IDX_BUCKETS
+           && places->width < UINT64_MAX / 2 / IDX_BUCKETS) {
+        widen(places);
+    }
+}
+
+void
+idx_place_opened(idx_places *places, uint32_t number, uint64_t ticks,
+                 bool importing)
+{
+    reach(places, ticks);
+    idx_place *place = &places->places[number];
+    if (place->opened++ == 0) {
+        place->first_ticks = ticks;
+    }
+    place->last_ticks = ticks;
+    place->importing += importing;
+    place->births[idx_bucket(places, ticks)]++;
+}
+
+void
+idx_place_closed(idx_places *places, uint32_t number, const shd_live *handle,
+                 const shd_event *close)
+{
+    reach(places, close->ticks);
+    idx_place *place = &places->places[number];
+    place->closed++;
+    place->finalized += close->ending == SHD_ENDING_DROPPED
+                        || close->ending == SHD_ENDING_COLLECTED;
+    place->last_close_ticks = close->ticks;
+    place->last_close_stack = close->stack;
+    uint64_t life =
+        close->ticks > handle->ticks ? close->ticks - handle->ticks : 0;
+    place->lifetimes[life ? 63 - __builtin_clzll(life) : 0]++;
+    places->ends[idx_bucket(places, close->ticks)]++;
+}

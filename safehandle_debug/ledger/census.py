@@ -1,0 +1,149 @@
+"""What each place of a program opened, closed and still holds, at any moment.
+
+The counting is done in C (`_index`): a second for ten million events, and
+memory for the handles that are open at once, however many there have been.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from safehandle_debug.ledger._index import BUCKETS, Index
+from safehandle_debug.recording import RawLive, Recording
+from safehandle_debug.recording import format as shd
+from safehandle_debug.recording.reader import Cursor
+
+__all__ = ["BUCKETS", "Census", "Place", "Span"]
+
+_FIRST_SPAN_NS: Final = 10**9  # that the buckets cover before they are widened
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The buckets that births are counted in, from the process's start on."""
+
+    start_ns: int  # wall clock
+    width_ns: float  # of one bucket
+
+    def used(self, now_ns: int) -> int:
+        """How many of them have begun by then."""
+        return min(BUCKETS, max(1, int((now_ns - self.start_ns) / self.width_ns) + 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The handles that were acquired with one stack and as one type."""
+
+    stack: int  # stack id
+    type: int  # TYPE id
+    opened: int
+    closed: int
+    live: int
+    finalized: int  # of those closed: by a finalizer
+    importing: int  # of those opened: while a module was being imported
+    first_ns: int  # wall clock of the first acquire
+    newest_ns: int  # of the latest
+    oldest_ns: int  # of the oldest that is open; 0: none is
+    last_close_ns: int  # 0: none was closed
+    close_stack: int  # stack id of that
+    births: tuple[int, ...]  # of all: BUCKETS numbers over a Span
+    survivors: tuple[int, ...]  # of those open, the same
+    lives: tuple[tuple[int, int], ...]  # (at most so long, ns; handles closed)
+
+
+class Census:
+    """Counts the handles of one recording.  Not thread-safe."""
+
+    def __init__(self, recording: Recording) -> None:
+        """Reads nothing yet."""
+        self._recording = recording
+        header = recording.header
+        self._cursor = Cursor()
+        elapsed = recording.to_ns(header.first_ticks + 10**9) - recording.to_ns(header.first_ticks)
+        self._ns_per_tick = elapsed / 10**9 or 1.0
+        width = max(1, round(_FIRST_SPAN_NS / BUCKETS / self._ns_per_tick))
+        self._index = Index(header.inherited_serials, header.first_ticks, width)
+        self._places: list[Place] | None = None
+
+    def refresh(self) -> bool:
+        """Takes in what was recorded since the last time; True when there was
+        anything.  Raises RecordingError when the file was damaged meanwhile."""
+        taken = self._index.take(self._recording.read_new(self._cursor), None)
+        if taken:
+            self._places = None
+        header = self._recording.header
+        if header.dropped_events and self._index.open_count > 2 * header.live + 1000:
+            # The events that closed them were dropped.
+            self._index.prune({raw.serial for raw in self._recording.live()})
+            self._places = None
+        return taken > 0
+
+    @property
+    def span(self) -> Span:
+        """The buckets of births."""
+        start, width, _ = self._index.span()
+        return Span(self._recording.to_ns(start), width * self._ns_per_tick)
+
+    def places(self) -> list[Place]:
+        """All places, in the order of their first acquire."""
+        if self._places is None:
+            to_ns = self._recording.to_ns
+            self._places = [
+                Place(
+                    stack=stack,
+                    type=type,
+                    opened=opened,
+                    closed=closed,
+                    live=live,
+                    finalized=finalized,
+                    importing=importing,
+                    first_ns=to_ns(first),
+                    newest_ns=to_ns(newest),
+                    oldest_ns=to_ns(oldest) if live else 0,
+                    last_close_ns=to_ns(last_close) if last_close else 0,
+                    close_stack=close_stack,
+                    births=_numbers(births),
+                    survivors=_numbers(survivors),
+                    lives=self._lives(_numbers(lifetimes)),
+                )
+                for (
+                    stack,
+                    type,
+                    opened,
+                    closed,
+                    finalized,
+                    importing,
+                    first,
+                    newest,
+                    last_close,
+                    close_stack,
+                    births,
+                    survivors,
+                    lifetimes,
+                    live,
+                    oldest,
+                ) in self._index.places()
+            ]
+        return self._places
+
+    def open_at(self, seq: int) -> list[RawLive]:
+        """The handles that were open right after an event, by serial.
+
+        What was open then without an event of its own is not among them."""
+        chunks = self._recording.chunks_between(self._index.before(seq), seq)
+        found = [RawLive._make(row) for row in shd.LIVE.iter_unpack(self._index.at(seq, chunks))]
+        found.sort()
+        return found
+
+    def _lives(self, counts: Sequence[int]) -> tuple[tuple[int, int], ...]:
+        return tuple(
+            (round((2 << power) * self._ns_per_tick), number)
+            for power, number in enumerate(counts)
+            if number
+        )
+
+
+def _numbers(packed: bytes) -> tuple[int, ...]:
+    return tuple(memoryview(packed).cast("I"))
