@@ -1,10 +1,11 @@
-"""What a native call with a handle costs, beside ctypes and cffi, in one run.
+"""What a native call with a handle costs, beside ctypes, cffi and Mono, in one run.
 
     python benchmarks/calls.py [--json]
 
 The native function does nothing (`abs` of an int), so that only the way there
 is measured.  Each row is a ratio to the same ctypes call with a plain int, and
-says its budget.  Exit code 1 when a row is over its budget.
+says its budget.  Exit code 1 when a row is over its budget.  Mono's own calls
+(`Calls.cs`) are measured where `mcs` and `mono` are installed.
 """
 
 from __future__ import annotations
@@ -14,8 +15,12 @@ import ctypes
 import importlib.util
 import json
 import os
+import shutil
+import subprocess
 import sys
+import tempfile
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from measure import Operation, best_ns
@@ -95,10 +100,25 @@ def operations(file: SafeFileHandle) -> dict[str, Operation]:
     return found
 
 
+def of_mono() -> dict[str, float]:
+    """Mono's calls in ns; nothing where it is not installed."""
+    compiler, runtime = shutil.which("mcs"), shutil.which("mono")
+    if compiler is None or runtime is None:
+        return {}
+    with tempfile.TemporaryDirectory(prefix="safehandle-benchmark-") as folder:
+        program = Path(folder, "Calls.exe")
+        source = Path(__file__).with_name("Calls.cs")
+        subprocess.run([compiler, f"-out:{program}", str(source)], check=True)
+        done = subprocess.run([runtime, str(program)], stdout=subprocess.PIPE, check=True)
+    plain, held = map(float, done.stdout.split())
+    return {"Mono P/Invoke, int": plain, "Mono P/Invoke, SafeHandle": held}
+
+
 def measure() -> list[Row]:
     """Times all operations in turns."""
     with SafeFileHandle.open(os.devnull, os.O_RDONLY) as file:
         best = best_ns(operations(file), rounds=600)
+    best |= of_mono()
     return [
         Row(what, round(ns, 1), round(ns / best[BASE], 2), BUDGETS.get(what))
         for what, ns in best.items()
