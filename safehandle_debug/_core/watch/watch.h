@@ -13,6 +13,7 @@
 #define SHD_WATCH_H
 
 #include "../format.h"
+#include "interpose.h"
 
 #include <stdatomic.h>
 #include <stddef.h>
@@ -173,7 +174,6 @@ void shd_watch_taken(int fd, enum shd_owner owner, const void *object,
 void shd_watch_let_go(int fd, const void *object);
 
 /* hooks.c: the list, for shd_interpose_start(). */
-struct shd_hook_list;
-const void *shd_hooks(size_t *count); /* const shd_hook[count] */
+const shd_hook *shd_hooks(size_t *count);
 
 #endif

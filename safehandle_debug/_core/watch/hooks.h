@@ -1,0 +1,127 @@
+/* What the files of hooks share.
+ *
+ * A hook is a function of libc's name and signature that calls libc's own and
+ * tells the watch.  Nothing here takes a lock, allocates or changes errno
+ * beyond what libc's function did.  The core's own calls are not hooked: what
+ * these files call by name is libc's. */
+#ifndef SHD_HOOKS_H
+#define SHD_HOOKS_H
+
+#include "interpose.h"
+#include "watch.h"
+
+#include <errno.h>
+#include <signal.h>
+
+/* Where the program called; only in the hook's own frame. */
+#define SHD_HERE __builtin_return_address(0)
+
+#define SHD_UNLIKELY(condition) __builtin_expect(!!(condition), 0)
+
+/* libc's function; NULL where libc lacks it, and then nobody calls the hook. */
+#define SHD_REAL(name) static __typeof__(name) *real_##name
+
+#define SHD_HOOK(name) {#name, (void *)hook_##name, (void **)&real_##name}
+/* Another name of the same function of libc. */
+#define SHD_ALIAS(alias, name)                                                \
+    {#alias, (void *)hook_##name, (void **)&real_##name}
+
+/* The groups; the last entry of each has no name. */
+extern const shd_hook shd_open_hooks[];
+extern const shd_hook shd_duplicate_hooks[];
+extern const shd_hook shd_socket_hooks[];
+extern const shd_hook shd_special_hooks[];
+extern const shd_hook shd_stream_hooks[];
+extern const shd_hook shd_close_hooks[];
+extern const shd_hook shd_use_hooks[];
+extern const shd_hook shd_guard_hooks[];
+extern const shd_hook shd_process_hooks[];
+extern const shd_hook shd_raw_hooks[];
+
+/* The call failed for want of a number, and there is one now. */
+static inline int
+shd_hook_retry(const void *caller)
+{
+    return (errno == EMFILE || errno == ENFILE) && shd_watch_make_room(caller);
+}
+
+/* Returns from a hook what `call` returns, a new descriptor. */
+#define SHD_CREATE(call, kind, path)                                          \
+    do {                                                                      \
+        int created = (call);                                                 \
+        if (shd_watch_asleep()) {                                             \
+            return created;                                                   \
+        }                                                                     \
+        if (SHD_UNLIKELY(created < 0) && shd_hook_retry(SHD_HERE)) {          \
+            created = (call);                                                 \
+        }                                                                     \
+        if (created >= 0) {                                                   \
+            shd_watch_opened(created, kind, path, SHD_HERE);                  \
+        }                                                                     \
+        return created;                                                       \
+    } while (0)
+
+/* `path`, opened by now, is the folder of this process's descriptors. */
+int shd_hook_lists_us(const char *path);
+
+/* EBADF came back.  Not told when the number is in order and only the wrong
+ * one for the call: a write to what was opened for reading, O_PATH. */
+void shd_hook_bad(int fd, const char *function, const void *caller);
+/* ... from a call on two numbers. */
+void shd_hook_bad_of_two(int one, int other, const char *function,
+                         const void *caller);
+
+/* A parked number answers this call otherwise than a closed one would.  0: the
+ * hook returns -1, errno is set. */
+static inline int
+shd_hook_may_use(int fd, const char *function, const void *caller)
+{
+    if (SHD_UNLIKELY(shd_watch_is_parked(fd))) {
+        shd_watch_bad(fd, function, caller);
+        errno = EBADF;
+        return 0;
+    }
+    return 1;
+}
+
+/* The same for a path below a folder's number; an absolute one leaves the
+ * number out of account. */
+static inline int
+shd_hook_may_use_in(int folder, const char *path, const char *function,
+                    const void *caller)
+{
+    if (SHD_UNLIKELY(shd_watch_is_parked(folder))
+        && (path == NULL || path[0] != '/')) {
+        return shd_hook_may_use(folder, function, caller);
+    }
+    return 1;
+}
+
+/* The same for calls that only ask whether the number is open. */
+static inline int
+shd_hook_may_probe(int fd, const char *path)
+{
+    if (SHD_UNLIKELY(shd_watch_is_parked(fd))
+        && (path == NULL || path[0] != '/')) {
+        errno = EBADF;
+        return 0;
+    }
+    return 1;
+}
+
+/* 1 when dup2(from, to) will end what is at `to`: it does not if it fails. */
+int shd_hook_will_replace(int from, int to);
+
+/* The descriptors of a received message. */
+struct msghdr;
+void shd_hook_received(const struct msghdr *message, const void *caller);
+/* 0: one of those that are to be sent is parked; errno is set. */
+int shd_hook_may_send(const struct msghdr *message, const char *function,
+                      const void *caller);
+
+/* A child process that a wait call told of; `options`: of waitid(). */
+void shd_hook_waited(pid_t pid, int status, const void *caller);
+void shd_hook_waited_id(const siginfo_t *info, int options,
+                        const void *caller);
+
+#endif

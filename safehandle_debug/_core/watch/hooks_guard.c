@@ -1,0 +1,202 @@
+/* Calls that a parked number would answer otherwise than a closed one: they
+ * are refused before they are made. */
+#define _GNU_SOURCE
+#undef _FORTIFY_SOURCE
+#include "hooks_use.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <sys/select.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+typedef int fxstat_function(int version, int fd, struct stat *found);
+
+SHD_REAL(fstat);
+SHD_REAL(fstatat);
+SHD_REAL(statx);
+SHD_REAL(fstatvfs);
+SHD_REAL(fstatfs);
+SHD_REAL(fchdir);
+SHD_REAL(mkdirat);
+SHD_REAL(unlinkat);
+SHD_REAL(renameat);
+SHD_REAL(readlinkat);
+SHD_REAL(symlinkat);
+SHD_REAL(faccessat);
+SHD_REAL(fchmodat);
+SHD_REAL(fchownat);
+SHD_REAL(utimensat);
+SHD_REAL(select);
+SHD_REAL(pselect);
+static fxstat_function *real___fxstat;
+
+/* --- what is it? ---------------------------------------------------------------- */
+
+SHD_PROBE(fstat, fd, NULL, (int fd, struct stat *found), (fd, found))
+SHD_PROBE(__fxstat, fd, NULL, (int version, int fd, struct stat *found),
+          (version, fd, found))
+SHD_PROBE(fstatat, folder, path,
+          (int folder, const char *path, struct stat *found, int flags),
+          (folder, path, found, flags))
+SHD_PROBE(statx, folder, path,
+          (int folder, const char *path, int flags, unsigned int mask,
+           struct statx *found),
+          (folder, path, flags, mask, found))
+SHD_GUARDED_USE(int, fstatvfs, fd, NULL, (int fd, struct statvfs *found),
+                (fd, found))
+SHD_GUARDED_USE(int, fstatfs, fd, NULL, (int fd, struct statfs *found),
+                (fd, found))
+
+/* --- folders ------------------------------------------------------------------------ */
+
+SHD_GUARDED_USE(int, fchdir, fd, NULL, (int fd), (fd))
+SHD_GUARDED_USE(int, mkdirat, folder, path,
+                (int folder, const char *path, mode_t mode),
+                (folder, path, mode))
+SHD_GUARDED_USE(int, unlinkat, folder, path,
+                (int folder, const char *path, int flags),
+                (folder, path, flags))
+SHD_GUARDED_USE(ssize_t, readlinkat, folder, path,
+                (int folder, const char *path, char *target, size_t size),
+                (folder, path, target, size))
+SHD_GUARDED_USE(int, symlinkat, folder, path,
+                (const char *target, int folder, const char *path),
+                (target, folder, path))
+SHD_GUARDED_USE(int, faccessat, folder, path,
+                (int folder, const char *path, int mode, int flags),
+                (folder, path, mode, flags))
+SHD_GUARDED_USE(int, fchmodat, folder, path,
+                (int folder, const char *path, mode_t mode, int flags),
+                (folder, path, mode, flags))
+SHD_GUARDED_USE(int, fchownat, folder, path,
+                (int folder, const char *path, uid_t owner, gid_t group,
+                 int flags),
+                (folder, path, owner, group, flags))
+SHD_GUARDED_USE(int, utimensat, folder, path,
+                (int folder, const char *path, const struct timespec times[2],
+                 int flags),
+                (folder, path, times, flags))
+
+static int
+hook_renameat(int from, const char *old, int to, const char *new)
+{
+    if (shd_watch_asleep()) {
+        return real_renameat(from, old, to, new);
+    }
+    if (!shd_hook_may_use_in(from, old, "renameat", SHD_HERE)
+        || !shd_hook_may_use_in(to, new, "renameat", SHD_HERE)) {
+        return -1;
+    }
+    int result = real_renameat(from, old, to, new);
+    if (SHD_UNLIKELY(result == -1) && errno == EBADF) {
+        shd_hook_bad_of_two(from, to, "renameat", SHD_HERE);
+    }
+    return result;
+}
+
+/* --- select: a parked number would be readable for ever ------------------------- */
+
+#define WORD_BITS (sizeof(fd_mask) * CHAR_BIT)
+
+/* The lowest number of a set that is closed, or -1.  Sets may be larger than
+ * an fd_set. */
+static int
+dead_in(const fd_set *set, int count, int parked_only)
+{
+    if (set == NULL) {
+        return -1;
+    }
+    const fd_mask *words = (const fd_mask *)(const void *)set;
+    for (int base = 0; base < count; base += (int)WORD_BITS) {
+        unsigned long left = (unsigned long)words[(size_t)base / WORD_BITS];
+        for (; left != 0; left &= left - 1) {
+            int fd = base + __builtin_ctzl(left);
+            if (fd < count
+                && (shd_watch_is_parked(fd)
+                    || (!parked_only && fcntl(fd, F_GETFD) == -1))) {
+                return fd;
+            }
+        }
+    }
+    return -1;
+}
+
+static int
+dead_in_any(int count, fd_set *const sets[3], int parked_only)
+{
+    int error = errno;
+    int fd = -1;
+    for (int i = 0; i < 3 && fd < 0; i++) {
+        fd = dead_in(sets[i], count, parked_only);
+    }
+    errno = error;
+    return fd;
+}
+
+/* Returns from a hook what `call` returns. */
+#define SELECT(call, count, reads, writes, others, told)                      \
+    do {                                                                      \
+        if (shd_watch_asleep()) {                                             \
+            return (call);                                                    \
+        }                                                                     \
+        fd_set *const sets[3] = {reads, writes, others};                      \
+        int dead = dead_in_any(count, sets, 1);                               \
+        if (SHD_UNLIKELY(dead >= 0)) {                                        \
+            shd_watch_bad(dead, told, SHD_HERE);                              \
+            errno = EBADF;                                                    \
+            return -1;                                                        \
+        }                                                                     \
+        int result = (call);                                                  \
+        if (SHD_UNLIKELY(result == -1) && errno == EBADF) {                   \
+            shd_hook_bad(dead_in_any(count, sets, 0), told, SHD_HERE);        \
+        }                                                                     \
+        return result;                                                        \
+    } while (0)
+
+static int
+hook_select(int count, fd_set *reads, fd_set *writes, fd_set *others,
+            struct timeval *timeout)
+{
+    SELECT(real_select(count, reads, writes, others, timeout), count, reads,
+           writes, others, "select");
+}
+
+static int
+hook_pselect(int count, fd_set *reads, fd_set *writes, fd_set *others,
+             const struct timespec *timeout, const sigset_t *mask)
+{
+    SELECT(real_pselect(count, reads, writes, others, timeout, mask), count,
+           reads, writes, others, "pselect");
+}
+
+const shd_hook shd_guard_hooks[] = {
+    SHD_HOOK(fstat),
+    SHD_ALIAS(fstat64, fstat),
+    SHD_HOOK(__fxstat),
+    SHD_ALIAS(__fxstat64, __fxstat),
+    SHD_HOOK(fstatat),
+    SHD_ALIAS(fstatat64, fstatat),
+    SHD_HOOK(statx),
+    SHD_HOOK(fstatvfs),
+    SHD_ALIAS(fstatvfs64, fstatvfs),
+    SHD_HOOK(fstatfs),
+    SHD_ALIAS(fstatfs64, fstatfs),
+    SHD_HOOK(fchdir),
+    SHD_HOOK(mkdirat),
+    SHD_HOOK(unlinkat),
+    SHD_HOOK(renameat),
+    SHD_HOOK(readlinkat),
+    SHD_HOOK(symlinkat),
+    SHD_HOOK(faccessat),
+    SHD_HOOK(fchmodat),
+    SHD_HOOK(fchownat),
+    SHD_HOOK(utimensat),
+    SHD_HOOK(select),
+    SHD_ALIAS(__select, select),
+    SHD_HOOK(pselect),
+    {0},
+};

@@ -1,0 +1,249 @@
+/* The watch as the hooks see it, for their tests: writes down what it is told
+ * and answers as the test says. */
+#define _GNU_SOURCE
+#include "watch/hooks.h"
+
+#include <dlfcn.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define EXPORTED __attribute__((visibility("default")))
+
+static const char *const kinds[] = {
+    "file",    "directory", "pipe",   "socket", "epoll",    "eventfd",    "timerfd",
+    "signalfd", "inotify",  "memfd",  "pidfd",  "terminal", "descriptor", "same",
+};
+static const char *const owners[] = {
+    "raw",     "FileIO",  "socket", "mmap", "epoll",
+    "scandir", "sqlite3", "FILE",   "DIR",  "SafeHandle",
+};
+
+static char text[65536];
+static size_t used;
+static const void *last_caller;
+
+EXPORTED int told_asleep, told_rooms, told_verdict;
+EXPORTED unsigned char told_parked[1024];
+static int in_child_of_vfork;
+
+static void
+tell(const void *caller, const char *format, ...)
+{
+    int error = errno;
+    va_list arguments;
+    va_start(arguments, format);
+    int size = vsnprintf(text + used, sizeof(text) - used, format, arguments);
+    va_end(arguments);
+    if (size > 0 && used + (size_t)size < sizeof(text)) {
+        used += (size_t)size;
+    }
+    last_caller = caller;
+    errno = error;
+}
+
+EXPORTED const char *
+told(void)
+{
+    static char copy[sizeof(text)];
+    memcpy(copy, text, sizeof(text));
+    memset(text, 0, sizeof(text));
+    used = 0;
+    return copy;
+}
+
+/* The file that holds the newest caller. */
+EXPORTED const char *
+told_by(void)
+{
+    Dl_info info;
+    return dladdr(last_caller, &info) != 0 ? info.dli_fname : "";
+}
+
+/* Fills in the originals; returns the replacement, NULL for an unknown name. */
+EXPORTED void *
+hook_of(const char *name)
+{
+    size_t count;
+    const shd_hook *hooks = shd_hooks(&count);
+    void *found = NULL;
+    for (size_t i = 0; i < count; i++) {
+        *hooks[i].original = dlsym(RTLD_DEFAULT, hooks[i].name);
+        if (name != NULL && strcmp(name, hooks[i].name) == 0) {
+            found = hooks[i].replacement;
+        }
+    }
+    return found;
+}
+
+EXPORTED const char *
+hook_name(size_t index)
+{
+    size_t count;
+    const shd_hook *hooks = shd_hooks(&count);
+    return index < count ? hooks[index].name : NULL;
+}
+
+/* A child by vfork() that runs a program, writes about itself or ends. */
+EXPORTED int
+vfork_and_run(const char *path, int fd)
+{
+    pid_t (*fork_it)(void) = (pid_t(*)(void))hook_of("vfork");
+    int (*close_it)(int) = (int (*)(int))hook_of("close");
+    int (*run)(const char *, char *const[], char *const[]) =
+        (int (*)(const char *, char *const[], char *const[]))hook_of("execve");
+    void (*leave)(int) = (void (*)(int))hook_of("_exit");
+    volatile int guard = 0x5afe;
+    pid_t pid = fork_it();
+    if (pid == 0) {
+        char *argv[] = {(char *)path, NULL};
+        close_it(fd);
+        run(path, argv, argv + 1);
+        leave(guard == 0x5afe ? 66 : 67);
+    }
+    int status;
+    if (pid == -1 || guard != 0x5afe || waitpid(pid, &status, 0) != pid
+        || !WIFEXITED(status)) {
+        return -1;
+    }
+    return WEXITSTATUS(status);
+}
+
+/* --- watch.h ---------------------------------------------------------------- */
+
+int
+shd_watch_asleep(void)
+{
+    return told_asleep || in_child_of_vfork;
+}
+
+void
+shd_watch_opened(int fd, int kind, const char *path, const void *caller)
+{
+    tell(caller, "opened %d %s %s\n", fd, kinds[kind], path ? path : "-");
+}
+
+void
+shd_watch_duplicated(int fd, int from, const void *caller)
+{
+    tell(caller, "duplicated %d from %d\n", fd, from);
+}
+
+void
+shd_watch_owned(int fd, enum shd_owner owner, const void *caller)
+{
+    tell(caller, "owned %d %s\n", fd, owners[owner]);
+}
+
+int
+shd_watch_make_room(const void *caller)
+{
+    tell(caller, "make room\n");
+    return told_rooms > 0 && told_rooms--;
+}
+
+enum shd_verdict
+shd_watch_closing(int fd, const char *how, enum shd_owner owner, int may_park,
+                  const void *caller)
+{
+    tell(caller, "closing %d %s %s%s\n", fd, how, owners[owner],
+         may_park ? "" : " stays");
+    return (enum shd_verdict)told_verdict;
+}
+
+void
+shd_watch_replacing(int fd, int from, const char *how, const void *caller)
+{
+    tell(caller, "replacing %d from %d %s\n", fd, from, how);
+}
+
+void
+shd_watch_replaced(int result, int from, const void *caller)
+{
+    tell(caller, "replaced %d from %d\n", result, from);
+}
+
+void
+shd_watch_closing_range(unsigned int first, unsigned int last,
+                        const void *caller)
+{
+    tell(caller, "closing %u to %u\n", first, last);
+}
+
+int
+shd_watch_is_parked(int fd)
+{
+    return fd >= 0 && (size_t)fd < sizeof(told_parked) && told_parked[fd];
+}
+
+void
+shd_watch_bad(int fd, const char *function, const void *caller)
+{
+    tell(caller, "bad %d %s\n", fd, function);
+}
+
+void
+shd_watch_waiting(int fd)
+{
+    tell(NULL, fd >= 0 ? "waiting %d\n" : "over\n", fd);
+}
+
+void
+shd_watch_shut_down(int fd)
+{
+    tell(NULL, "shut down %d\n", fd);
+}
+
+void
+shd_watch_listed(void)
+{
+    tell(NULL, "listed\n");
+}
+
+void
+shd_watch_child(pid_t pid, const char *how, const void *caller)
+{
+    tell(caller, "child %d %s\n", (int)pid, how);
+}
+
+void
+shd_watch_reaped(pid_t pid, const void *caller)
+{
+    tell(caller, "reaped %d\n", (int)pid);
+}
+
+/* The tests' child processes say it to their parent. */
+void
+shd_watch_leaving(int status)
+{
+    dprintf(2, "leaving %d\n", status);
+}
+
+void
+shd_watch_exec(void)
+{
+    dprintf(2, "exec\n");
+}
+
+void
+shd_watch_exec_failed(void)
+{
+    tell(NULL, "exec failed\n");
+}
+
+void
+shd_watch_vfork_begins(void)
+{
+    tell(NULL, "vfork\n");
+    in_child_of_vfork = 1;
+}
+
+void
+shd_watch_vfork_ended(pid_t child, const void *caller)
+{
+    in_child_of_vfork = 0;
+    tell(caller, "child %s vfork\n", child > 0 ? "N" : "none");
+}
