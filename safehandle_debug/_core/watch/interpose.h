@@ -22,10 +22,15 @@ typedef struct {
 int shd_interpose_start(const shd_hook *hooks, size_t count, char *error,
                         size_t size);
 
-/* Patches the objects that were loaded since.  Two loads when there are none.
+/* Patches the objects that were loaded since.  Little when there are none.
  * Without the GIL, from any thread; a second caller at the same time returns
  * at once. */
 void shd_interpose_again(void);
+
+/* The same, and takes back what was overwritten since: by the dynamic linker,
+ * that resolved a call in another thread meanwhile, or by another tool that
+ * put libc's addresses back.  For checkpoints. */
+void shd_interpose_verify(void);
 
 /* Puts libc's addresses back everywhere. */
 void shd_interpose_stop(void);
@@ -35,6 +40,7 @@ void shd_interpose_stop(void);
 uint32_t shd_interpose_object_of(const void *address);
 const char *shd_interpose_object_name(uint32_t object); /* "libsqlite3.so.0" */
 size_t shd_interpose_objects(void);
-size_t shd_interpose_slots(void); /* patched now */
+size_t shd_interpose_slots(void);   /* patched now */
+size_t shd_interpose_foreign(void); /* left alone: another tool has them */
 
 #endif
