@@ -61,8 +61,8 @@ def demo(seconds: float | None, requests: int | None) -> None:
         with tempfile.TemporaryFile() as log:
             _show(arguments, environment, session, log, terminal)
         with open_ledgers([session]) as ledgers:
-            findings, suppressed = judge(ledgers)
-            write(compose(ledgers, findings, suppressed, color=wants_color()))
+            judged = judge(ledgers)
+            write(compose(ledgers, judged, color=wants_color()))
     finally:
         remove_if_empty(session)
     click.echo(f"\nMore: safehandle report {session}")

@@ -92,8 +92,8 @@ def _report(session: str) -> None:
     """Reports on stderr: stdout is the command's."""
     try:
         with open_ledgers([session]) as ledgers:
-            findings, suppressed = judge(ledgers)
-            text = compose(ledgers, findings, suppressed, color=wants_color(err=True))
+            judged = judge(ledgers)
+            text = compose(ledgers, judged, color=wants_color(err=True))
     except CliError as error:
         error.show()
         return

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from safehandle_debug.findings.model import Finding
 from safehandle_debug.findings.rules import held_by
-from safehandle_debug.ledger import Event, Frame, History, Ledger
+from safehandle_debug.ledger import Event, Exhaustion, Frame, History, Ledger
 
 VERSION: Final = 1
 MOST_EVENTS: Final = 200  # of one finding; the first and the last ones
@@ -50,10 +50,27 @@ def _process(ledger: Ledger, held: Callable[[Ledger], Iterable[History]]) -> dic
         "dropped": process.dropped,
         "live": process.live,
         "sample": process.sample,
+        "watched": process.watched,
+        "abrupt": process.abrupt,
     }
+    if moments := ledger.exhausted():
+        result["exhausted"] = [_exhaustion(moment) for moment in moments]
     if process.ended == "signal":
         result["held"] = [_handle(history) for history in held(ledger)]
     return result
+
+
+def _exhaustion(moment: Exhaustion) -> dict[str, Any]:
+    return {
+        "at": _time(moment.event.at_ns),
+        "limit": moment.event.value,
+        "open": moment.open,
+        "stack": _stack(moment.event.stack),
+        "top": [
+            {"site": None if site is None else _frame(site), "count": count}
+            for site, count in moment.top
+        ],
+    }
 
 
 def _finding(finding: Finding) -> dict[str, Any]:
@@ -110,9 +127,11 @@ def _bounded(events: Sequence[Event]) -> list[Event]:
 
 
 def _stack(stack: Sequence[Frame]) -> list[dict[str, Any]]:
-    return [
-        {"file": frame.file, "line": frame.line, "function": frame.function} for frame in stack
-    ]
+    return [_frame(frame) for frame in stack]
+
+
+def _frame(frame: Frame) -> dict[str, Any]:
+    return {"file": frame.file, "line": frame.line, "function": frame.function}
 
 
 def _time(ns: int) -> str:

@@ -12,41 +12,35 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
+from safehandle_debug.findings.accepted import accepted
+from safehandle_debug.findings.descriptors import is_about_number, judged_acts
 from safehandle_debug.findings.fingerprint import Place, fingerprint, lines, places
 from safehandle_debug.findings.model import Finding, FindingKind
+from safehandle_debug.findings.verdict import Verdict
 from safehandle_debug.findings.wording import named, plural, where
-from safehandle_debug.ledger import Event, Frame, History, Ledger
+from safehandle_debug.ledger import Event, History, Ledger
 from safehandle_debug.ledger.references import references
 from safehandle_debug.recording.format import Flag
 
 _ORDER: dict[FindingKind, int] = {
-    "double-owner": 0,
-    "double-release": 1,
-    "release-failed": 2,
-    "unbalanced": 3,
-    "leak": 4,
-    "abandoned": 5,
+    "recycled": 0,
+    "closed-behind-owner": 1,
+    "double-owner": 2,
+    "double-release": 3,
+    "use-after-close": 4,
+    "release-failed": 5,
+    "unbalanced": 6,
+    "leak": 7,
+    "abandoned": 8,
 }
 _COUNTED = ("add-ref", "release", "dispose")  # events that change the count
 _MOST_SERIALS = 16  # of handles alike
 
 _Identity = tuple[str, str, tuple[Place, ...]]  # kind, owner, places
 _GroupKey = tuple[_Identity, tuple[tuple[int, ...], ...]]  # and their lines
-
-
-@dataclass(frozen=True, slots=True)
-class _Verdict:
-    """What a rule says of one handle."""
-
-    kind: FindingKind
-    message: str
-    culprit: tuple[Frame, ...]
-    about: str  # "ending" or "events", as in ledger.Suspicion
-    event: Event | None = None  # the wrong act itself, where there was one
-    victim_serial: int | None = None
 
 
 def held_by(ledger: Ledger) -> list[History]:
@@ -56,7 +50,13 @@ def held_by(ledger: Ledger) -> list[History]:
     return [history for history in ledger.open() if not history.borrowed]
 
 
-def findings_of(history: History, *, over: bool, cwd: str = "") -> list[Finding]:
+def findings_of(
+    history: History,
+    *,
+    over: bool,
+    cwd: str = "",
+    look_up: Callable[[int], History | None] = lambda serial: None,
+) -> list[Finding]:
     """What is wrong with one handle.
 
     Args:
@@ -64,44 +64,64 @@ def findings_of(history: History, *, over: bool, cwd: str = "") -> list[Finding]
         over: the scope in which it should have been closed has ended (the
             process, a test), so that an open handle is a leak.
         cwd: shown paths are relative to it.
+        look_up: finds a victim by its serial, as Ledger.history does.
     """
-    return _grouped(
-        [
-            (_finding(each, history, cwd), (history.serial,))
-            for each in _judged(history, over, cwd)
-        ],
-        cwd,
-    )
+    found = [
+        (_finding(each, history, look_up, cwd), (history.serial,))
+        for each in _judged(history, over, cwd)
+    ]
+    return _grouped([each for each in found if accepted(each[0]) is None], cwd)
 
 
-def find(ledger: Ledger, *, now: bool = False) -> list[Finding]:
+def find(ledger: Ledger, *, now: bool = False, everything: bool = False) -> list[Finding]:
     """All findings of one process, alike ones grouped, errors first.
 
-    `now` judges a running process as if it ended now: open handles are leaks.
+    Args:
+        now: judge a running process as if it ended now: open handles are leaks.
+        everything: also what is accepted of the standard library (`accepted`).
     """
-    found: list[tuple[Finding, Sequence[int]]] = []
     over = now or ledger.saw_exit
-    for suspicion in ledger.suspicions(now=now):
-        for verdict in _judged(suspicion.example, over, ledger.cwd):
-            if verdict.about != suspicion.about:
-                continue
-            victim = None
-            if verdict.victim_serial is not None:
-                victim = ledger.history(verdict.victim_serial)
-            finding = _finding(verdict, suspicion.example, ledger.cwd, ledger.sample)
-            finding = replace(finding, victim=victim, count=suspicion.count)
-            found.append((finding, suspicion.serials))
+    judged = [
+        (suspicion, verdict)
+        for suspicion in ledger.suspicions(now=now)
+        for verdict in _judged(suspicion.example, over, ledger.cwd)
+        if verdict.about == suspicion.about
+    ]
+    hit = _hit_in_earnest(verdict for _, verdict in judged)
+    found: list[tuple[Finding, Sequence[int]]] = []
+    for suspicion, verdict in judged:
+        if suspicion.example.serial in hit and verdict.about == "events":
+            continue  # its owner acts on a number that somebody closed by mistake
+        finding = _finding(verdict, suspicion.example, ledger.history, ledger.cwd, ledger.sample)
+        if everything or accepted(finding) is None:
+            found.append((replace(finding, count=suspicion.count), suspicion.serials))
     return _grouped(found, ledger.cwd)
+
+
+def _hit_in_earnest(verdicts: Iterable[Verdict]) -> set[int]:
+    """Serials of handles that a stale act on their number has really hit."""
+    return {
+        verdict.victim_serial
+        for verdict in verdicts
+        if verdict.kind == "recycled" and verdict.victim_serial and not verdict.prevented
+    }
 
 
 # --- the rules ---
 
 
-def _judged(history: History, over: bool, cwd: str) -> list[_Verdict]:
+def _judged(history: History, over: bool, cwd: str) -> list[Verdict]:
     if history.inherited:
         return []
-    verdicts: list[_Verdict] = []
+    verdicts: list[Verdict] = []
+    acts = judged_acts(history, cwd)
+    if acts is not None:
+        verdicts.append(acts)
+        if history.watched:
+            return verdicts  # what became of it is part of that
     for event in history.events:
+        if is_about_number(event):
+            continue
         verdict = _judged_event(history, event, cwd)
         if verdict is None:
             continue
@@ -116,23 +136,23 @@ def _judged(history: History, over: bool, cwd: str) -> list[_Verdict]:
     return verdicts
 
 
-def _judged_event(history: History, event: Event, cwd: str) -> _Verdict | None:
+def _judged_event(history: History, event: Event, cwd: str) -> Verdict | None:
     at = where(event.stack, cwd)
     who = named(history)
     if event.kind == "double-release":
         message = f"{who} was released at {at} {_why_double(history, event, cwd)}"
-        return _Verdict("double-release", message, event.stack, "events", event)
+        return Verdict("double-release", message, event.stack, "events", event)
     if event.kind == "release-failed":
         why = f": {reason}" if (reason := _reason(event)) else ""
         message = f"{who} could not be given back at {at}{why}"
-        return _Verdict("release-failed", message, event.stack, "events", event)
+        return Verdict("release-failed", message, event.stack, "events", event)
     if event.kind == "double-owner":
         message = f"{who} got a second owner at {at}: handle #{event.value} owns it already"
-        return _Verdict("double-owner", message, event.stack, "events", event, event.value)
+        return Verdict("double-owner", message, event.stack, "events", event, event.value)
     if event.kind == "set-value" and not history.borrowed and not event.flags & Flag.BORROWED:
         was = f"{history.owner} {history.space} {event.value}"
         message = f"{was} was overwritten at {at} and can never be closed"
-        return _Verdict("leak", message, event.stack, "events", event)
+        return Verdict("leak", message, event.stack, "events", event)
     return None
 
 
@@ -147,7 +167,7 @@ def _why_double(history: History, event: Event, cwd: str) -> str:
     return "with no reference left to release"
 
 
-def _judged_ending(history: History, over: bool, cwd: str) -> _Verdict | None:
+def _judged_ending(history: History, over: bool, cwd: str) -> Verdict | None:
     is_open = history.ending in (None, "lost")
     by_finalizer = history.ending in ("dropped", "collected")
     if not is_open and not by_finalizer and history.ending != "swept":
@@ -168,31 +188,68 @@ def _judged_ending(history: History, over: bool, cwd: str) -> _Verdict | None:
         return None  # open because of that, which is told already
     close = next((event for event in reversed(history.events) if event.kind == "close"), None)
     flags = close.flags if close is not None else 0
-    who = named(history)
-    opened = f"{who} opened at {where(history.opened, cwd)}"
+    if history.watched:
+        return _judged_watched(history, by_finalizer and not flags & Flag.FINALIZING, cwd)
+    opened = f"{named(history)} opened at {where(history.opened, cwd)}"
     if by_finalizer and not flags & Flag.FINALIZING:
-        how = "its owner was dropped" if history.ending == "dropped" else "the collector found it"
-        message = f"{opened} was never closed: a finalizer did it when {how}"
-        return _Verdict("abandoned", message, history.opened, "ending")
+        message = f"{opened} was never closed: a finalizer did it when {_found_by(history)}"
+        return Verdict("abandoned", message, history.opened, "ending")
     if history.importing:
         return None
-    return _Verdict("leak", f"{opened} was never closed", history.opened, "ending")
+    return Verdict("leak", f"{opened} was never closed", history.opened, "ending")
+
+
+def _judged_watched(history: History, abandoned: bool, cwd: str) -> Verdict | None:
+    """A descriptor or child process that nobody closed or waited for.
+
+    What a native thread opened has no place in any Python code: nobody could
+    do anything about it."""
+    if history.late or not history.opened:
+        return None
+    is_child = history.space == "pid"
+    began = f"{named(history)} {'started' if is_child else 'opened'}"
+    began += f" at {where(history.opened, cwd)}"
+    never = f"never {'waited for' if is_child else 'closed'}"
+    if abandoned:
+        how = (
+            "the collector found it" if history.ending == "collected" else "its owner was dropped"
+        )
+        message = f"{began} was {never}: a finalizer did it when {how}"
+        return Verdict("abandoned", message, history.opened, "ending")
+    if history.importing:
+        return None
+    let_go = _let_go(history)
+    if let_go is None:
+        return Verdict("leak", f"{began} was {never}", history.opened, "ending")
+    at = where(let_go.stack, cwd)
+    message = f"{began} was let go of by its owner at {at} and {never}"
+    return Verdict("leak", message, let_go.stack, "ending", let_go)
+
+
+def _found_by(history: History) -> str:
+    return "its owner was dropped" if history.ending == "dropped" else "the collector found it"
+
+
+def _let_go(history: History) -> Event | None:
+    """The detach() after which nobody owned it, if that was the end."""
+    changes = [each for each in history.events if each.kind in ("owned", "disowned")]
+    return changes[-1] if changes and changes[-1].kind == "disowned" else None
 
 
 def _unbalanced(
     history: History, disposed: Event, forgotten: Sequence[Event], cwd: str
-) -> _Verdict:
+) -> Verdict:
     who = named(history)
     asked = "its owner was dropped" if disposed.flags & Flag.FINALIZER else "it was closed"
     if not forgotten:
         at = where(disposed.stack, cwd)
         message = f"{who} stayed open after {asked} at {at}: references were never released"
-        return _Verdict("unbalanced", message, disposed.stack, "ending", disposed)
+        return Verdict("unbalanced", message, disposed.stack, "ending", disposed)
     at = where(forgotten[0].stack, cwd)
     message = f"{who} stayed open after {asked}: the add-ref at {at} was never released"
     if len(forgotten) > 1:
         message += f", nor {plural(len(forgotten) - 1, 'other')}"
-    return _Verdict("unbalanced", message, forgotten[0].stack, "ending", forgotten[0])
+    return Verdict("unbalanced", message, forgotten[0].stack, "ending", forgotten[0])
 
 
 def _disposed(history: History) -> Event | None:
@@ -219,7 +276,14 @@ def _reason(event: Event) -> str:
 # --- alike ones ---
 
 
-def _finding(verdict: _Verdict, history: History, cwd: str, sample: int = 1) -> Finding:
+def _finding(
+    verdict: Verdict,
+    history: History,
+    look_up: Callable[[int], History | None],
+    cwd: str,
+    sample: int = 1,
+) -> Finding:
+    victim = None if verdict.victim_serial is None else look_up(verdict.victim_serial)
     actor = verdict.event or (history.events[0] if history.events else None)
     return Finding(
         kind=verdict.kind,
@@ -230,9 +294,11 @@ def _finding(verdict: _Verdict, history: History, cwd: str, sample: int = 1) -> 
         thread=actor.thread if actor else history.thread,
         task=actor.task if actor else history.task,
         test=(actor.test if actor else None) or history.test,
-        message=verdict.message,
+        message=verdict.sentence(victim, cwd),
         handle=history,
         culprit=verdict.culprit,
+        victim=victim,
+        prevented=verdict.prevented,
         events=tuple(history.events),
         cwd=cwd,
         sample=sample,

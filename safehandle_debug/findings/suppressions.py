@@ -3,6 +3,7 @@
 A file has one rule a line; blank lines and lines that begin with # are skipped:
 
     kind  path-glob:function-glob  # reason
+    kind:path-glob:function-glob  # reason
 
 `kind` is that of the finding, or `*`.  The globs are held against each frame
 of the handle's acquire stack and of the finding's culprit: the path as it is,
@@ -26,10 +27,9 @@ from safehandle_debug.ledger import Frame
 KINDS = frozenset(get_args(FindingKind))
 ANY = "*"
 
-# Of descriptors, which have no rules yet; a file may name them all the same.
-_LATER_KINDS = frozenset({"recycled", "use-after-close", "closed-behind-owner"})
-
-_RULE = re.compile(r"(?P<kind>[^\s#]+)\s+(?P<site>[^#]*[^#\s])\s*(?:#(?P<reason>.*))?")
+_RULE = re.compile(
+    r"(?P<kind>[^\s#:]+)(?:\s*:\s*|\s+)(?P<site>[^#]*[^#\s])\s*(?:#(?P<reason>.*))?"
+)
 
 
 class SuppressionError(ValueError):
@@ -101,8 +101,8 @@ def _rule(text: str, file: str, line: int) -> Suppression:
     if match is None:
         raise SuppressionError(f"{at}: write 'kind path-glob:function-glob # reason'")
     kind, site, reason = match["kind"], match["site"], match["reason"]
-    if kind != ANY and kind not in KINDS | _LATER_KINDS:
-        known = ", ".join(sorted(KINDS | _LATER_KINDS))
+    if kind != ANY and kind not in KINDS:
+        known = ", ".join(sorted(KINDS))
         raise SuppressionError(f"{at}: {kind!r} is not a kind of finding: use {ANY}, {known}")
     path, colon, function = site.rpartition(":")
     if not colon or not path or not function:

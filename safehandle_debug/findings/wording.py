@@ -36,20 +36,27 @@ def where(stack: Sequence[Frame], cwd: str) -> str:
     return text
 
 
-def named(history: History) -> str:
-    """`SafeFileHandle fd 7 '/etc/group'`."""
-    return f"{history.owner} {_value(history)}"
+def named(history: History, *, value: bool = True) -> str:
+    """`SafeFileHandle fd 7 '/etc/group'`; without its value where another has it."""
+    return f"{owner(history)} {_value(history, value)}".rstrip()
 
 
 def numbered(history: History) -> str:
     """`SafeFileHandle #12, fd 7 '/etc/group'`."""
-    return f"{history.owner} #{history.serial}, {_value(history)}"
+    return f"{owner(history)} #{history.serial}, {_value(history)}"
 
 
-def _value(history: History) -> str:
+def owner(history: History) -> str:
+    """The owner's name; of what nobody owns what it is: `pipe`."""
+    return history.kind if history.watched and history.owner == "raw" else history.owner
+
+
+def _value(history: History, value: bool = True) -> str:
+    detail = f"{history.detail!r}" if history.detail else ""
+    if not value:
+        return detail
     space = "" if history.space in (history.owner, "?") else f"{history.space} "
-    detail = f" {history.detail!r}" if history.detail else ""
-    return f"{space or 'value '}{history.value}{detail}"
+    return f"{space or 'value '}{history.value} {detail}".rstrip()
 
 
 def times(count: int) -> str:
@@ -60,3 +67,7 @@ def times(count: int) -> str:
 def plural(count: int, one: str, many: str | None = None) -> str:
     """`1 handle`, `2 handles`."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def share(sample: int) -> str:
+    return f"one handle in {sample:,} was recorded"

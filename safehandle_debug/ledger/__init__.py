@@ -10,6 +10,7 @@ from safehandle_debug.ledger.ledger import Suspicion as Suspicion
 from safehandle_debug.ledger.model import Ending as Ending
 from safehandle_debug.ledger.model import Event as Event
 from safehandle_debug.ledger.model import EventKind as EventKind
+from safehandle_debug.ledger.model import Exhaustion as Exhaustion
 from safehandle_debug.ledger.model import Frame as Frame
 from safehandle_debug.ledger.model import History as History
 from safehandle_debug.ledger.model import ProcessInfo as ProcessInfo
@@ -24,6 +25,7 @@ __all__ = [
     "Ending",
     "Event",
     "EventKind",
+    "Exhaustion",
     "Filter",
     "FilterError",
     "Frame",

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Final, get_args
 
 from safehandle_debug.ledger.model import Ending, Event, EventKind, History
+from safehandle_debug.ledger.watched import is_finalizer, is_watched, owner_of
 from safehandle_debug.recording import RawEvent, RawLive, Recording
 from safehandle_debug.recording.format import EventKind as KindCode
 from safehandle_debug.recording.format import Flag
@@ -20,6 +21,8 @@ _BORROWED: Final = int(Flag.BORROWED)
 _IMPORTING: Final = int(Flag.IMPORTING)
 _INHERITED: Final = int(Flag.INHERITED)
 _UNSAMPLED: Final = int(Flag.UNSAMPLED)
+_LATE: Final = int(Flag.LATE)
+_OWNERS: Final = (KindCode.OWNED, KindCode.DISOWNED)
 
 
 def is_inherited(serial: int, flags: int, recording: Recording) -> bool:
@@ -84,6 +87,10 @@ def from_events(
             if history.ending is None:
                 history.ending = "transferred" if raw.kind == KindCode.INVALIDATE else "closed"
             history.closed_at_ns = recording.to_ns(raw.ticks)
+            if history.watched and history.ending == "closed":
+                history.ending = _ending_by_stack(raw, history, recording)
+        elif raw.kind in _OWNERS:
+            _change_owner(history, raw, recording)
         elif raw.kind == KindCode.SET_VALUE and live is None:
             history.value = events[-1].value
     if live is not None:
@@ -94,18 +101,29 @@ def from_events(
     return history
 
 
+def _ending_by_stack(raw: RawEvent, history: History, recording: Recording) -> Ending:
+    """`dropped` where a finalizer in Python called close()."""
+    return "dropped" if is_finalizer(recording.stack(raw.stack), history.opened) else "closed"
+
+
+def _change_owner(history: History, raw: RawEvent, recording: Recording) -> None:
+    type = recording.type(raw.type)
+    history.owner = owner_of(type, history.opened)
+
+
 def _begun(raw: RawEvent | RawLive, recording: Recording) -> History:
     type = recording.type(raw.type)
+    opened = recording.stack(raw.stack)
     return History(
         pid=recording.header.pid,
         serial=raw.serial,
         kind=type.kind,
-        owner=type.name,
+        owner=owner_of(type, opened),
         space=type.space,
         value=raw.value,
         detail=recording.string(raw.detail) or None,
         opened_at_ns=recording.to_ns(raw.ticks),
-        opened=recording.stack(raw.stack),
+        opened=opened,
         thread=recording.thread(raw.thread).name,
         task=recording.string(raw.task) or None,
         test=recording.string(raw.test) or None,
@@ -113,6 +131,8 @@ def _begun(raw: RawEvent | RawLive, recording: Recording) -> History:
         importing=bool(raw.flags & _IMPORTING),
         inherited=is_inherited(raw.serial, raw.flags, recording),
         unsampled=bool(raw.flags & _UNSAMPLED),
+        watched=is_watched(type),
+        late=bool(raw.flags & _LATE),
         refs=raw.refs,
     )
 

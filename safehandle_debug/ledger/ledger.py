@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, Literal, Self
 
 from safehandle_debug.ledger import histories
-from safehandle_debug.ledger.model import Ending, History, ProcessInfo
+from safehandle_debug.ledger.model import Ending, Exhaustion, Frame, History, ProcessInfo
 from safehandle_debug.ledger.replay import MOST_EXAMPLES, Key, Replay
+from safehandle_debug.ledger.sites import site_of
 from safehandle_debug.ledger.usage import Threads, in_use
+from safehandle_debug.ledger.watched import Watch
 from safehandle_debug.recording import RawEvent, RawLive, Recording
 from safehandle_debug.recording.format import Ended, EventKind, Flag, Level
 from safehandle_debug.recording.reader import Cursor
@@ -21,6 +24,7 @@ _MANY_FORGOTTEN: Final = 100_000  # handles of which replay may wrongly think th
 _BORROWED: Final = int(Flag.BORROWED)
 _IMPORTING: Final = int(Flag.IMPORTING)
 _INHERITED: Final = int(Flag.INHERITED)
+_LATE: Final = int(Flag.LATE)
 _FOLLOWED: Final = 8  # handles whose events are kept because they were asked for
 _LOOKS: Final = 2  # after a change: the header counts an event before it is committed
 _SINGLY: Final = 2000  # handles that are looked at one by one, alike or not
@@ -62,7 +66,8 @@ class Ledger:
     def __init__(self, recording: Recording) -> None:
         self.recording = recording
         self._cursor = Cursor()
-        self._replay = Replay(recording.header.inherited_serials)
+        self._watch = Watch(recording)
+        self._replay = Replay(recording.header.inherited_serials, self._watch)
         self._alive = recording.is_alive()
         self._looks_due = _LOOKS
         # What open() gave last: number of a part -> (its slots, their histories).
@@ -107,7 +112,8 @@ class Ledger:
     def saw_exit(self) -> bool:
         """True when the recording goes up to the process's normal end, so
         that what is open then has leaked."""
-        return self.recording.header.ended == Ended.EXIT
+        header = self.recording.header
+        return header.ended == Ended.EXIT and not header.abrupt
 
     @property
     def cwd(self) -> str:
@@ -146,6 +152,9 @@ class Ledger:
             path=str(self.recording.path),
             error=self._error(),
             sample=self.sample,
+            watched=bool(header.watch),
+            abrupt=bool(header.abrupt),
+            bare=header.bare,
         )
 
     @property
@@ -235,9 +244,7 @@ class Ledger:
         which nobody can release any more."""
         groups: list[tuple[Literal["ending", "events"], list[int], int]] = []
         groups += (("events", [serial], 1) for serial in self._replay.problems)
-        groups += (
-            ("ending", group.serials, group.count) for group in self._replay.groups.values()
-        )
+        groups += self._ended_alike()
         groups += (
             ("ending", [serial], 1)
             for serial, by_finalizer in self._replay.disposed.items()
@@ -258,6 +265,22 @@ class Ledger:
         found = {each.example.serial: each.example for each in self.suspicions(now=now)}
         return [found[serial] for serial in sorted(found)]
 
+    def exhausted(self) -> list[Exhaustion]:
+        """The first few times that the process had no descriptor left."""
+        if not self._replay.exhausted:
+            return []
+        refused = {raw.seq: raw for raw in self.recording.events_of_many([0])[0]}
+        found = []
+        for moment in self._replay.exhausted:
+            raw = refused.get(moment.seq)
+            event = histories.event_of(raw, self.recording) if raw is not None else None
+            if event is not None:
+                tops = _by_site(
+                    (site_of(self.recording.stack(stack)), count) for stack, count in moment.top
+                )
+                found.append(Exhaustion(event, moment.open, tops))
+        return found
+
     def close(self) -> None:
         """Closes the recording."""
         self.recording.close()
@@ -276,7 +299,7 @@ class Ledger:
         header = self.recording.header
         if header.level != Level.FULL or header.dropped_live:
             return header.live
-        return sum(
+        return header.bare + sum(
             self._is_own(raw) and not raw.flags & _BORROWED
             for part in self.recording.live_parts()
             for raw in part
@@ -287,13 +310,25 @@ class Ledger:
         inherited = self.recording.header.inherited_serials
         return raw.serial > inherited and not raw.flags & _INHERITED
 
+    def _ended_alike(self) -> Iterable[tuple[Literal["ending"], list[int], int]]:
+        """Handles that ended alike.  A wrong act on a descriptor's number tells
+        how that handle ended, too: it is not among them."""
+        problems = self._replay.problems
+        for key, group in self._replay.groups.items():
+            serials, count = group.serials, group.count
+            if self._watch.is_watched(key.type) and not problems.keys().isdisjoint(serials):
+                serials = [serial for serial in serials if serial not in problems]
+                count -= len(group.serials) - len(serials)
+            if serials:
+                yield "ending", serials, count
+
     def _open_alike(self) -> Iterable[tuple[list[int], int]]:
         """(first serials, count) of open handles that may be leaks; those that
         a finalizer disposed are counted elsewhere."""
         groups: dict[Key, tuple[list[int], int]] = {}
         singly = 0
         for raw in self.recording.live():
-            if raw.flags & _BORROWED or not self._is_own(raw):
+            if raw.flags & (_BORROWED | _LATE) or not self._is_own(raw):
                 continue
             by_finalizer = self._replay.disposed.get(raw.serial)
             if by_finalizer:
@@ -364,6 +399,13 @@ class Ledger:
 
 def _version(hexversion: int) -> str:
     return f"{hexversion >> 24}.{hexversion >> 16 & 0xFF}.{hexversion >> 8 & 0xFF}"
+
+
+def _by_site(stacks: Iterable[tuple[Frame | None, int]]) -> tuple[tuple[Frame | None, int], ...]:
+    counts: Counter[Frame | None] = Counter()
+    for site, count in stacks:
+        counts[site] += count
+    return tuple(counts.most_common())
 
 
 def _serial(history: History) -> int:

@@ -11,7 +11,7 @@ from typing import Literal
 
 from safehandle_debug.recording import Frame
 
-__all__ = ["Ending", "Event", "EventKind", "Frame", "History", "ProcessInfo"]
+__all__ = ["Ending", "Event", "EventKind", "Exhaustion", "Frame", "History", "ProcessInfo"]
 
 EventKind = Literal[
     "acquire",
@@ -26,6 +26,11 @@ EventKind = Literal[
     "release-failed",
     "double-owner",
     "overflow",
+    "owned",
+    "disowned",
+    "closed-behind",
+    "recycled",
+    "exhausted",
 ]
 
 Ending = Literal[
@@ -88,6 +93,8 @@ class History:
     events_dropped: bool = False  # some events were dropped to stay in bounds
     inherited: bool = False  # came over a fork: the parent's to close
     unsampled: bool = False  # recorded late: `opened` is not its acquire stack
+    watched: bool = False  # a descriptor or child process of any code, no SafeHandle
+    late: bool = False  # went round libc: seen at a checkpoint, `opened` is not its acquire stack
     # seq of add-refs that a thread that still runs (or did when the process
     # ended) may have in use; told of handles with a `dispose` event only
     in_use: frozenset[int] = frozenset()
@@ -126,3 +133,15 @@ class ProcessInfo:
     path: str  # of the recording
     error: str | None = None  # why the recording lost something, if it did
     sample: int = 1  # one handle in so many was recorded; 1: each
+    watched: bool = False  # descriptors and child processes of all code were watched
+    abrupt: bool = False  # ended by os._exit() or exec: nothing was torn down
+    bare: int = 0  # of `live`, descriptors that were counted only
+
+
+@dataclass(frozen=True, slots=True)
+class Exhaustion:
+    """The moment when a process had no descriptor left (EMFILE)."""
+
+    event: Event  # who was refused; value = the limit
+    open: int  # handles that were open
+    top: tuple[tuple[Frame | None, int], ...]  # where most were opened, and how many

@@ -9,10 +9,12 @@ closed one counter for all that are alike.
 from __future__ import annotations
 
 import struct
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+from safehandle_debug.ledger.watched import Watch
 from safehandle_debug.recording.format import Ending, EventKind, Flag
 from safehandle_debug.recording.order import in_order
 
@@ -31,6 +33,8 @@ _PROBLEMS: Final = frozenset(
         EventKind.DOUBLE_RELEASE,
         EventKind.RELEASE_FAILED,
         EventKind.DOUBLE_OWNER,
+        EventKind.CLOSED_BEHIND,
+        EventKind.RECYCLED,
     }
 )
 _BY_FINALIZER: Final = (Ending.DROPPED, Ending.COLLECTED)
@@ -40,6 +44,13 @@ _INHERITED: Final = int(Flag.INHERITED)
 _FINALIZER: Final = int(Flag.FINALIZER)
 _FINALIZING: Final = int(Flag.FINALIZING)
 _IMPORTING: Final = int(Flag.IMPORTING)
+_LATE: Final = int(Flag.LATE)
+_STALE: Final = int(Flag.STALE)
+_IN_USE: Final = int(Flag.IN_USE)
+_OWNERS: Final = (EventKind.OWNED, EventKind.DISOWNED)
+
+MOST_EXHAUSTED: Final = 4  # times that descriptors ran out, with what was open then
+TOP: Final = 5  # acquire stacks told of each
 
 Row = tuple[int, int, int, int, int, int, int]
 
@@ -62,11 +73,21 @@ class Group:
     serials: list[int] = field(default_factory=list)  # the first few
 
 
+class Exhausted(NamedTuple):
+    """What was open when there was no descriptor left."""
+
+    seq: int  # of the event
+    open: int
+    top: list[tuple[int, int]]  # (acquire stack, handles), most first
+
+
 class Replay:
     """The state after the events taken in so far."""
 
-    def __init__(self, inherited_serials: int) -> None:
+    def __init__(self, inherited_serials: int, watch: Watch | None = None) -> None:
+        """`watch` answers what only names of types and frames tell."""
         self._inherited = inherited_serials
+        self._watch = watch
         # serial -> (type, stack, flags) of its acquire
         self._open: dict[int, tuple[int, int, int]] = {}
         self._orphans: dict[int, Row] = {}
@@ -76,6 +97,7 @@ class Replay:
         self.groups: dict[Key, Group] = {}
         self.abandoned = 0
         self.finalized_in_use = 0  # finalized while references were out
+        self.exhausted: list[Exhausted] = []
 
     def take(self, chunks: Iterable[tuple[int, bytes]]) -> int:
         """Takes in (seq of the first, packed events by seq) by that seq;
@@ -120,19 +142,36 @@ class Replay:
                 self._close(closed, (type, stack, flags))
         elif kind == EventKind.CLOSE or kind == EventKind.INVALIDATE:
             acquired = self._open.pop(serial, None)
+            if flags & _IN_USE and not flags & _INHERITED and serial > self._inherited:
+                self._problem(serial)
             if acquired is not None:
                 self._close(row, acquired)
             elif serial > self._inherited:
                 self._orphan(row)
+        elif kind == EventKind.EXHAUSTED:
+            self._exhausted(row[0])
         elif serial <= self._inherited or flags & _INHERITED:
             return
+        elif kind in _OWNERS:
+            known = self._open.get(serial)
+            if known is not None:
+                self._open[serial] = (type, known[1], known[2])
         elif kind == EventKind.DISPOSE:
             if not flags & _BORROWED:
                 by_finalizer = bool(flags & _FINALIZER)
                 self.disposed[serial] = by_finalizer
                 self.finalized_in_use += by_finalizer
-        elif kind in _PROBLEMS and len(self.problems) < MOST_PROBLEMS:
+        elif kind in _PROBLEMS or (kind == EventKind.USE_CLOSED and flags & (_STALE | _IN_USE)):
+            self._problem(serial)
+
+    def _problem(self, serial: int) -> None:
+        if len(self.problems) < MOST_PROBLEMS:
             self.problems[serial] = None
+
+    def _exhausted(self, seq: int) -> None:
+        if len(self.exhausted) < MOST_EXHAUSTED:
+            stacks = Counter(stack for _, stack, _ in self._open.values())
+            self.exhausted.append(Exhausted(seq, len(self._open), stacks.most_common(TOP)))
 
     def _orphan(self, row: Row) -> None:
         """A close whose acquire was dropped, or is only just being written."""
@@ -157,10 +196,14 @@ class Replay:
         disposed = bool(self.disposed) and serial in self.disposed
         if disposed:
             del self.disposed[serial]
+        type, stack, acquire_flags = acquired
+        if ending == Ending.CLOSED and self._watch is not None:
+            closed_at = row[2]
+            if self._watch.is_watched(type) and self._watch.is_finalized(closed_at, stack):
+                ending = int(Ending.DROPPED)
         if ending not in _SUSPECT_ENDINGS:
             return
-        type, stack, acquire_flags = acquired
-        if (flags | acquire_flags) & (_BORROWED | _INHERITED):
+        if (flags | acquire_flags) & (_BORROWED | _INHERITED | _LATE):
             return
         finalizing = bool(flags & _FINALIZING)
         if acquire_flags & _IMPORTING and (finalizing or ending == Ending.SWEPT):

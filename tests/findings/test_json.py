@@ -34,6 +34,8 @@ def test_report(book: RecordingBuilder, read: Read) -> None:
             "dropped": 0,
             "live": 1,
             "sample": 1,
+            "watched": False,
+            "abrupt": False,
         }
     ]
     owner, leak = report["findings"]

@@ -38,6 +38,8 @@ def rules(tmp_path: Path, text: str) -> Path:
     [
         "leak test_suppressions.py:leak.<locals>.here # why",
         "leak\ttest_suppressions.py:*here   # why",
+        "leak:test_suppressions.py:*here # why",
+        "* : *:*here # why",
         "* *:*here # why",
         "leak *.py:leak # the caller will do",
         f"leak {__file__}:*here # why",

@@ -41,6 +41,10 @@ DEAD_PID = 2**22 + 17  # above Linux's greatest pid
 KINDS = {
     "SafeFileHandle": ("file", "fd"),
     "SafePipeHandle": ("pipe", "fd"),
+    "raw": ("file", "fd"),
+    "FileIO": ("file", "fd"),
+    "socket": ("socket", "fd"),
+    "child": ("child", "pid"),
 }
 
 _EVENT_BLOCKS = (BlockType.EVENTS, BlockType.PINNED)
@@ -50,6 +54,9 @@ _PINNED_KINDS = frozenset(
         EventKind.RELEASE_FAILED,
         EventKind.DOUBLE_OWNER,
         EventKind.SET_VALUE,
+        EventKind.CLOSED_BEHIND,
+        EventKind.RECYCLED,
+        EventKind.EXHAUSTED,
     }
 )
 
@@ -409,6 +416,13 @@ class RecordingBuilder:
             refs=handle.refs,
             flags=flags,
         )
+
+    def owned(self, serial: int, type: str, *, stack: int = 0) -> int:
+        """Another owner from now on; "raw": none."""
+        handle = self._handles[serial]
+        handle.type = self.type(type)
+        kind = EventKind.DISOWNED if type == "raw" else EventKind.OWNED
+        return self._change(kind, serial, stack, None)
 
     def _change(
         self,

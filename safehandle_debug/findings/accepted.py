@@ -1,0 +1,70 @@
+"""What the standard library keeps open on purpose: found, and not reported.
+
+Only frames of the standard library itself count, and only these few places.
+`safehandle report --verbose` lists what was left out here and why.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from safehandle_debug.findings.model import Finding, FindingKind
+from safehandle_debug.ledger import is_standard
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A place of the standard library, and why what it opens may stay open."""
+
+    module: str  # path below the library's folder
+    function: re.Pattern[str]  # of the qualified name
+    reason: str
+
+
+def _rule(module: str, function: str, reason: str) -> Accepted:
+    return Accepted(module, re.compile(function), reason)
+
+
+RULES: Final = (
+    _rule(
+        "multiprocessing/resource_tracker.py",
+        r"ResourceTracker\..*",
+        "one tracker process and its pipe serve the program for its whole life",
+    ),
+    _rule(
+        "multiprocessing/forkserver.py",
+        r"ForkServer\..*",
+        "one server process and its socket serve the program for its whole life",
+    ),
+    _rule(
+        "multiprocessing/queues.py",
+        r"(?:Simple|Joinable)?Queue\.__init__",
+        "queues have no need of close(): their pipe goes with the last reference",
+    ),
+    _rule(
+        "multiprocessing/managers.py",
+        r"BaseProxy\._connect",
+        "a proxy keeps one connection to its manager for each thread",
+    ),
+    _rule(
+        "multiprocessing/heap.py",
+        r"Arena\.__init__",
+        "shared values keep their memory, and its file, for the life of the program",
+    ),
+)
+_KINDS: Final[frozenset[FindingKind]] = frozenset({"leak", "abandoned"})
+
+
+def accepted(finding: Finding) -> Accepted | None:
+    """The rule that accepts a finding; None when it is to be reported."""
+    if finding.kind not in _KINDS or not finding.handle.watched:
+        return None
+    for frame in finding.handle.opened:
+        if is_standard(frame.file):
+            path = frame.file.replace("\\", "/")
+            for rule in RULES:
+                if path.endswith("/" + rule.module) and rule.function.fullmatch(frame.function):
+                    return rule
+    return None
