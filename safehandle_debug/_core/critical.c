@@ -224,6 +224,12 @@ shd_critical_prepare(PyTypeObject *type)
     if (type->tp_finalize != shd_critical_finalize) {
         type->tp_finalize = finalize_with_del;
     }
+    return shd_critical_listen();
+}
+
+int
+shd_critical_listen(void)
+{
     shd_interp *state = shd_interp_get();
     if (state == NULL || state->callbacks_installed) {
         return 0;

@@ -296,6 +296,9 @@ void shd_critical_finalize(PyObject *self);
  * collection callbacks; called when an object is made. -1 with an exception. */
 int shd_critical_prepare(PyTypeObject *type);
 
+/* Hears of collections from now on; -1 with an exception. */
+int shd_critical_listen(void);
+
 /* Delivers a KeyboardInterrupt again once the finalizers of this thread are
  * through: sooner, it would cut the next one short. */
 void shd_critical_interrupted(void);

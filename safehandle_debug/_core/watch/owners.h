@@ -1,0 +1,48 @@
+/* Python's own objects that own descriptors: what they take, what they let go
+ * of, and whether a finalizer is at work.
+ *
+ * The types stay what they are.  Their C slots get wrappers, as do the few
+ * methods without a slot; subclasses made before hold copies of the slots and
+ * are visited too.  A type that does not look as expected is left alone.
+ *
+ *   owners.c           constructors and detach(): who takes a descriptor
+ *   owners_layout.c    where an object keeps its descriptor
+ *   owners_slots.c     wrapping, and putting back
+ *   owners_finalize.c  finalizers: how a descriptor ends */
+#ifndef SHD_OWNERS_H
+#define SHD_OWNERS_H
+
+#include "compat.h"
+
+#include "watch.h"
+
+/* With the GIL, hooks awake.  Learns the call sites too.  0: what could not be
+ * wrapped is left out, and the program runs on. */
+int shd_owners_start(void);
+void shd_owners_stop(void);
+
+/* Wraps what was loaded since.  With the GIL. */
+void shd_owners_again(void);
+
+/* Names of the owners whose objects are seen, as a new list. */
+PyObject *shd_owners_names(void);
+
+/* What runs on this thread now: 0 no finalizer of an owner, 1 one of an object
+ * that was dropped, 2 one that the cyclic collector called.  Without the GIL,
+ * from any thread. */
+int shd_owners_finalizing(void);
+
+enum shd_soon {
+    SHD_SOON_ATTACH = 1,    /* shd_owners_again() */
+    SHD_SOON_EXHAUSTED = 2, /* alarm.exhausted() */
+    SHD_SOON_SAY = 4,       /* alarm.say(), see shd_owners_say() */
+};
+
+/* Has Python code run by the main thread, at its next chance.  From anywhere. */
+void shd_owners_soon(int what);
+
+/* The same for a sentence that on_error= has to say; the first one, when
+ * several wait. */
+void shd_owners_say(const char *text);
+
+#endif
