@@ -101,15 +101,41 @@ shd_gc_is_collecting(void)
 #endif
 }
 
+/* Whether the text is in its final form; all are since 3.12. */
+static inline int
+shd_text_is_ready(PyObject *str)
+{
 #if PY_VERSION_HEX < 0x030C0000
-#define SHD_CODE_EXTRA_REQUEST _PyEval_RequestCodeExtraIndex
-#define SHD_CODE_EXTRA_GET _PyCode_GetExtra
-#define SHD_CODE_EXTRA_SET _PyCode_SetExtra
+    return PyUnicode_IS_READY(str);
 #else
-#define SHD_CODE_EXTRA_REQUEST PyUnstable_Eval_RequestCodeExtraIndex
-#define SHD_CODE_EXTRA_GET PyUnstable_Code_GetExtra
-#define SHD_CODE_EXTRA_SET PyUnstable_Code_SetExtra
+    (void)str;
+    return 1;
 #endif
+}
+
+/* The calling thread's state or NULL, without the GIL or with it; `held` tells
+ * which.  NULL also where it cannot be known: 3.11 knows one state for each
+ * thread, which is another interpreter's while there are several. */
+static inline PyThreadState *
+shd_thread_state(int *held)
+{
+#if PY_VERSION_HEX < 0x030C0000
+    PyThreadState *own = PyGILState_GetThisThreadState();
+    *held = own != NULL && _PyThreadState_UncheckedGet() == own;
+    if (!*held && PyInterpreterState_Head() != PyInterpreterState_Main()) {
+        return NULL;
+    }
+    return own;
+#else
+#if PY_VERSION_HEX < 0x030D0000
+    PyThreadState *attached = _PyThreadState_UncheckedGet();
+#else
+    PyThreadState *attached = PyThreadState_GetUnchecked();
+#endif
+    *held = attached != NULL;
+    return attached != NULL ? attached : PyGILState_GetThisThreadState();
+#endif
+}
 
 /* Borrowed reference or NULL; never sets an exception, never runs Python
  * code. */

@@ -53,7 +53,7 @@ sweep_kind(int number)
         int64_t value = entry->value;
         int error = shd_kind_by_number(number)->release(
             value, shd_table_take_extra(slot));
-        shd_events_swept(slot, serial, value, error);
+        shd_record_swept(slot, serial, value, error);
     }
 }
 

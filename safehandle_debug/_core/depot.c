@@ -1,74 +1,158 @@
 /* Interning: one open-addressed table for data records, one for stack nodes.
  *
- * A code object is known by what hangs on it (its co_extra): the id and the
- * recording's epoch in one word.  That is one load for a known function, and
- * the interpreter tells us when the function dies. */
+ * Tables only grow: a place is filled once, by compare-and-swap, and names a
+ * record in the file, which is what a key is compared with.  A table that is
+ * two thirds full gets a successor twice as large; what is found in an older
+ * one moves on into the newest.  Two threads that intern the same at the same
+ * time may write it twice: readers do not care. */
 #include "depot.h"
 
 #include "recorder.h"
+#include "thread.h"
 
-#include <stdlib.h>
+#include <errno.h>
 #include <string.h>
-
-uint64_t shd_depot_deaths;
+#include <sys/mman.h>
 
 /* Names may fill half of the recording, details an eighth; the rest is for
    events. */
 #define NAMES_SHARE 2
 #define DETAILS_SHARE 8
 
-typedef struct {
-    uint32_t hash;
-    uint32_t id; /* 0: free */
-} data_slot;
+typedef struct table {
+    struct table *older;
+    uint32_t mask;
+    _Atomic uint32_t used;
+    _Atomic uint64_t places[]; /* hash << 32 | id, 0: free */
+} table;
 
-typedef struct {
-    uint32_t parent, code, lasti;
-    uint32_t id; /* 0: free */
-} node_slot;
+static _Atomic(table *) data_table, node_table;
+static _Atomic uint64_t data_bytes;
 
-static struct {
-    data_slot *slots;
-    uint32_t mask, used;
-} data_table;
-
-static struct {
-    node_slot *slots;
-    uint32_t mask, used;
-} node_table;
-
-static uint32_t tables_epoch;
-static uint64_t data_bytes;
-
-static void
-code_died(void *Py_UNUSED(extra))
+static size_t
+size_of_table(uint32_t places)
 {
-    shd_depot_deaths++;
+    return sizeof(table) + (size_t)places * sizeof(uint64_t);
 }
 
-Py_ssize_t
-shd_depot_request_index(void)
+static void
+free_tables(_Atomic(table *) *newest)
 {
-    return SHD_CODE_EXTRA_REQUEST(code_died);
+    table *at = atomic_exchange(newest, NULL);
+    while (at != NULL) {
+        table *older = at->older;
+        munmap(at, size_of_table(at->mask + 1));
+        at = older;
+    }
 }
 
 void
 shd_depot_reset(void)
 {
-    free(data_table.slots);
-    free(node_table.slots);
-    memset(&data_table, 0, sizeof(data_table));
-    memset(&node_table, 0, sizeof(node_table));
-    data_bytes = 0;
-    tables_epoch = shd_rec.epoch;
+    free_tables(&data_table);
+    free_tables(&node_table);
+    atomic_store(&data_bytes, 0);
 }
 
-static inline void
-check_epoch(void)
+void
+shd_depot_abandon(void)
 {
-    if (tables_epoch != shd_rec.epoch) {
-        shd_depot_reset();
+    atomic_store(&data_table, NULL);
+    atomic_store(&node_table, NULL);
+}
+
+/* The successor of `old`, which may be NULL; NULL when memory is out. */
+static table *
+grow_table(_Atomic(table *) *newest, table *old, uint32_t first)
+{
+    uint32_t places = old == NULL ? first : (old->mask + 1) * 2;
+    int error = errno;
+    table *made = mmap(NULL, size_of_table(places), PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    errno = error;
+    if (made == MAP_FAILED) {
+        return NULL;
     }
+    made->older = old;
+    made->mask = places - 1;
+    if (!atomic_compare_exchange_strong(newest, &old, made)) {
+        munmap(made, size_of_table(places));
+        return old; /* another thread's */
+    }
+    return made;
+}
+
+/* Forgetting it when there is no room is harmless: it is written once more. */
+static void
+put(_Atomic(table *) *newest, uint32_t first, uint32_t hash, uint32_t id)
+{
+    table *at = atomic_load_explicit(newest, memory_order_acquire);
+    if (at == NULL
+        || atomic_load_explicit(&at->used, memory_order_relaxed) * 3
+               >= at->mask * 2) {
+        at = grow_table(newest, at, first);
+        if (at == NULL) {
+            return;
+        }
+    }
+    uint64_t word = (uint64_t)hash << 32 | id;
+    uint32_t place = hash & at->mask;
+    for (uint32_t tries = 0; tries <= at->mask; tries++) {
+        uint64_t none = 0;
+        if (atomic_load_explicit(&at->places[place], memory_order_relaxed) == 0
+            && atomic_compare_exchange_strong(&at->places[place], &none,
+                                              word)) {
+            atomic_fetch_add_explicit(&at->used, 1, memory_order_relaxed);
+            return;
+        }
+        place = (place + 1) & at->mask;
+    }
+}
+
+/* Id of the record that `is` the key, or 0. */
+static inline __attribute__((always_inline)) uint32_t
+find(_Atomic(table *) *newest, uint32_t hash,
+     int (*is)(uint32_t id, const void *key), const void *key)
+{
+    table *first = atomic_load_explicit(newest, memory_order_acquire);
+    for (table *at = first; at != NULL; at = at->older) {
+        for (uint32_t place = hash & at->mask;;
+             place = (place + 1) & at->mask) {
+            uint64_t word =
+                atomic_load_explicit(&at->places[place], memory_order_acquire);
+            if (word == 0) {
+                break;
+            }
+            if ((uint32_t)(word >> 32) == hash && is((uint32_t)word, key)) {
+                if (at != first) {
+                    put(newest, 0, hash, (uint32_t)word);
+                }
+                return (uint32_t)word;
+            }
+        }
+    }
+    return 0;
+}
+
+/* --- data ------------------------------------------------------------------- */
+
+#define FIRST_DATA 256
+#define FIRST_NODES 1024
+
+typedef struct {
+    const void *payload;
+    size_t size;
+    int type;
+} data_key;
+
+static int
+is_data(uint32_t id, const void *key)
+{
+    const data_key *wanted = key;
+    const shd_data_head *known =
+        (const shd_data_head *)(shd_rec.map + (uint64_t)id * 8);
+    return known->size == wanted->size && known->type == wanted->type
+           && memcmp(known + 1, wanted->payload, wanted->size) == 0;
 }
 
 static uint32_t
@@ -81,70 +165,25 @@ hash_bytes(uint32_t hash, const void *bytes, size_t size)
     return hash;
 }
 
-static inline uint32_t
-hash_node(uint32_t parent, uint32_t code, uint32_t lasti)
-{
-    uint64_t mixed = (((uint64_t)parent << 32) | code)
-                     ^ ((uint64_t)lasti * UINT64_C(0x9E3779B97F4A7C15));
-    mixed *= UINT64_C(0xFF51AFD7ED558CCD);
-    return (uint32_t)(mixed >> 32) ^ (uint32_t)mixed;
-}
-
-static int
-grow_data_table(void)
-{
-    uint32_t size = data_table.slots == NULL ? 256 : (data_table.mask + 1) * 2;
-    data_slot *slots = calloc(size, sizeof(data_slot));
-    if (slots == NULL) {
-        return -1;
-    }
-    for (uint32_t i = 0; data_table.slots != NULL && i <= data_table.mask;
-         i++) {
-        data_slot slot = data_table.slots[i];
-        if (slot.id) {
-            uint32_t at = slot.hash & (size - 1);
-            while (slots[at].id) {
-                at = (at + 1) & (size - 1);
-            }
-            slots[at] = slot;
-        }
-    }
-    free(data_table.slots);
-    data_table.slots = slots;
-    data_table.mask = size - 1;
-    return 0;
-}
-
 static uint32_t
 intern(int type, const void *payload, size_t size, unsigned int share)
 {
-    check_epoch();
-    if (data_table.used * 3 >= data_table.mask * 2 && grow_data_table() < 0) {
-        return 0;
-    }
     uint32_t hash = hash_bytes(2166136261u ^ (uint32_t)type, payload, size);
-    uint32_t at = hash & data_table.mask;
-    for (; data_table.slots[at].id; at = (at + 1) & data_table.mask) {
-        if (data_table.slots[at].hash != hash) {
-            continue;
-        }
-        const shd_data_head *known =
-            (const shd_data_head *)(shd_rec.map
-                                    + (uint64_t)data_table.slots[at].id * 8);
-        if (known->size == size && known->type == type
-            && memcmp(known + 1, payload, size) == 0) {
-            return data_table.slots[at].id;
-        }
+    const data_key key = {payload, size, type};
+    uint32_t id = find(&data_table, hash, is_data, &key);
+    if (id) {
+        return id;
     }
-    if (data_bytes + size > shd_rec.size / share) {
-        shd_rec.header->dropped_data++;
+    if (atomic_load_explicit(&data_bytes, memory_order_relaxed) + size
+        > shd_rec.size / share) {
+        shd_recorder_count(&shd_rec.header->dropped_data, 1);
         return 0;
     }
-    uint32_t id = shd_recorder_data(type, payload, size, NULL, 0);
+    id = shd_recorder_data(type, payload, size, NULL, 0);
     if (id) {
-        data_table.slots[at] = (data_slot){hash, id};
-        data_table.used++;
-        data_bytes += size + sizeof(shd_data_head);
+        put(&data_table, FIRST_DATA, hash, id);
+        atomic_fetch_add_explicit(&data_bytes, size + sizeof(shd_data_head),
+                                  memory_order_relaxed);
     }
     return id;
 }
@@ -161,24 +200,59 @@ shd_depot_string(const char *utf8)
     return intern(SHD_DATA_STRING, utf8, strlen(utf8), NAMES_SHARE);
 }
 
+uint32_t
+shd_depot_detail_string(const char *utf8)
+{
+    return intern(SHD_DATA_STRING, utf8, strlen(utf8), DETAILS_SHARE);
+}
+
+/* --- texts ------------------------------------------------------------------- */
+
+/* UTF-8 of any str, lone surrogates as three bytes each; its size, or 0 when
+   it does not fit. */
+static size_t
+encode(PyObject *str, unsigned char *to, size_t room)
+{
+    int kind = PyUnicode_KIND(str);
+    const void *text = PyUnicode_DATA(str);
+    Py_ssize_t length = PyUnicode_GET_LENGTH(str);
+    unsigned char *at = to;
+    for (Py_ssize_t i = 0; i < length; i++) {
+        if ((size_t)(at - to) + 4 > room) {
+            return 0;
+        }
+        Py_UCS4 ch = PyUnicode_READ(kind, text, i);
+        if (ch < 0x80) {
+            *at++ = (unsigned char)ch;
+            continue;
+        }
+        int more = ch < 0x800 ? 1 : ch < 0x10000 ? 2 : 3;
+        static const unsigned char lead[] = {0, 0xC0, 0xE0, 0xF0};
+        *at++ = (unsigned char)(lead[more] | ch >> (6 * more));
+        while (more--) {
+            *at++ = (unsigned char)(0x80 | ((ch >> (6 * more)) & 0x3F));
+        }
+    }
+    return (size_t)(at - to);
+}
+
 static uint32_t
 intern_text(PyObject *str, unsigned int share)
 {
-    uint32_t id = 0;
     if (PyUnicode_IS_COMPACT_ASCII(str)) {
         return intern(SHD_DATA_STRING, PyUnicode_DATA(str),
                       (size_t)PyUnicode_GET_LENGTH(str), share);
     }
-    PyObject *type, *value, *traceback;
-    PyErr_Fetch(&type, &value, &traceback);
-    PyObject *bytes = PyUnicode_AsEncodedString(str, "utf-8", "surrogatepass");
-    if (bytes != NULL) {
-        id = intern(SHD_DATA_STRING, PyBytes_AS_STRING(bytes),
-                    (size_t)PyBytes_GET_SIZE(bytes), share);
-        Py_DECREF(bytes);
+    shd_thread *thread = shd_thread_get();
+    size_t size = 0;
+    if (thread != NULL && shd_text_is_ready(str)) {
+        size = encode(str, thread->text, sizeof(thread->text));
     }
-    PyErr_Restore(type, value, traceback);
-    return id;
+    if (size == 0) {
+        shd_recorder_count(&shd_rec.header->dropped_data, 1);
+        return 0;
+    }
+    return intern(SHD_DATA_STRING, thread->text, size, share);
 }
 
 uint32_t
@@ -205,93 +279,38 @@ shd_depot_type(const char *name, const char *kind, const char *space)
     return intern(SHD_DATA_TYPE, &type, sizeof(type), NAMES_SHARE);
 }
 
-uint32_t
-shd_depot_code(PyCodeObject *code, Py_ssize_t index)
+/* --- stacks ------------------------------------------------------------------ */
+
+static inline uint32_t
+hash_node(uint32_t parent, uint32_t code, uint32_t lasti)
 {
-    check_epoch();
-    void *extra = NULL;
-    if (index < 0 || SHD_CODE_EXTRA_GET((PyObject *)code, index, &extra) < 0) {
-        PyErr_Clear();
-        return 0;
-    }
-    if ((uint32_t)((uintptr_t)extra >> 32) == shd_rec.epoch) {
-        return (uint32_t)(uintptr_t)extra;
-    }
-    PyObject *table = code->co_linetable;
-    shd_code record = {
-        shd_depot_text(code->co_filename),
-        shd_depot_text(code->co_qualname),
-        code->co_firstlineno,
-        (uint32_t)PyBytes_GET_SIZE(table),
-    };
-    const uint32_t most = SHD_BLOCK_SIZE - SHD_BLOCK_HEAD_SIZE
-                          - sizeof(shd_data_head) - sizeof(record);
-    if (record.linetable_size > most) {
-        record.linetable_size = most;
-    }
-    uint32_t id =
-        shd_recorder_data(SHD_DATA_CODE, &record, sizeof(record),
-                          PyBytes_AS_STRING(table), record.linetable_size);
-    if (id == 0) {
-        return 0;
-    }
-    PyObject *type, *value, *traceback;
-    PyErr_Fetch(&type, &value, &traceback);
-    uintptr_t word = ((uintptr_t)shd_rec.epoch << 32) | id;
-    if (SHD_CODE_EXTRA_SET((PyObject *)code, index, (void *)word) < 0) {
-        PyErr_Clear();
-        id = 0; /* without a freefunc call its death would go unseen */
-    }
-    PyErr_Restore(type, value, traceback);
-    return id;
+    uint64_t mixed = (((uint64_t)parent << 32) | code)
+                     ^ ((uint64_t)lasti * UINT64_C(0x9E3779B97F4A7C15));
+    mixed *= UINT64_C(0xFF51AFD7ED558CCD);
+    return (uint32_t)(mixed >> 32) ^ (uint32_t)mixed;
 }
 
 static int
-grow_node_table(void)
+is_node(uint32_t id, const void *key)
 {
-    uint32_t size =
-        node_table.slots == NULL ? 1024 : (node_table.mask + 1) * 2;
-    node_slot *slots = calloc(size, sizeof(node_slot));
-    if (slots == NULL) {
-        return -1;
-    }
-    for (uint32_t i = 0; node_table.slots != NULL && i <= node_table.mask;
-         i++) {
-        node_slot slot = node_table.slots[i];
-        if (slot.id) {
-            uint32_t at =
-                hash_node(slot.parent, slot.code, slot.lasti) & (size - 1);
-            while (slots[at].id) {
-                at = (at + 1) & (size - 1);
-            }
-            slots[at] = slot;
-        }
-    }
-    free(node_table.slots);
-    node_table.slots = slots;
-    node_table.mask = size - 1;
-    return 0;
+    const shd_stack_node *wanted = key;
+    const shd_stack_node *known =
+        (const shd_stack_node *)(shd_rec.map + (uint64_t)id * 16);
+    return known->parent == wanted->parent && known->code == wanted->code
+           && known->lasti == wanted->lasti;
 }
 
 uint32_t
 shd_depot_node(uint32_t parent, uint32_t code, uint32_t lasti, uint32_t depth)
 {
-    check_epoch();
-    if (node_table.used * 3 >= node_table.mask * 2 && grow_node_table() < 0) {
-        return 0;
-    }
-    uint32_t at = hash_node(parent, code, lasti) & node_table.mask;
-    for (; node_table.slots[at].id; at = (at + 1) & node_table.mask) {
-        node_slot *slot = &node_table.slots[at];
-        if (slot->parent == parent && slot->code == code
-            && slot->lasti == lasti) {
-            return slot->id;
+    uint32_t hash = hash_node(parent, code, lasti);
+    const shd_stack_node key = {parent, code, lasti, depth};
+    uint32_t id = find(&node_table, hash, is_node, &key);
+    if (id == 0) {
+        id = shd_recorder_node(parent, code, lasti, depth);
+        if (id) {
+            put(&node_table, FIRST_NODES, hash, id);
         }
-    }
-    uint32_t id = shd_recorder_node(parent, code, lasti, depth);
-    if (id) {
-        node_table.slots[at] = (node_slot){parent, code, lasti, id};
-        node_table.used++;
     }
     return id;
 }

@@ -3,6 +3,7 @@
 #define SHD_EVENTS_H
 
 #include "handle.h"
+#include "record.h"
 
 enum shd_on_error {
     SHD_ON_ERROR_RECORD,
@@ -17,15 +18,6 @@ extern int shd_mirror_tracemalloc;
 /* Number of events that are findings by themselves. */
 extern uint64_t shd_problems;
 
-/* Serials: counted at every level. */
-extern uint64_t shd_newest_serial;
-
-/* Newest serial at the last fork, 0 in a process that was not forked. */
-extern uint64_t shd_inherited_serials;
-
-/* Name of the running test as text, "" for none. */
-void shd_events_set_test(const char *name);
-
 void shd_events_acquired(shd_handle *handle, PyObject *detail);
 
 /* `refs`: after the event.  `detail`: a sentence or NULL. */
@@ -35,15 +27,8 @@ void shd_events_emit(shd_handle *handle, int kind, uint32_t refs, int ending,
 /* The handle left the set of open ones: closed, transferred, swept. */
 void shd_events_gone(shd_handle *handle);
 
-/* Of an entry whose object is gone or must not be touched. */
-void shd_events_swept(uint32_t slot, uint64_t serial, int64_t value,
-                      int error);
-
 /* Stack id of the caller, 0 when not recording. */
 uint32_t shd_events_capture(void);
-
-/* Whether anybody may read what shd_events_emit() has to say. */
-extern int shd_listening;
 
 /* Something that on_error= has still to say. */
 extern int shd_unsettled;
@@ -75,10 +60,6 @@ shd_events_note(shd_handle *handle, int kind, uint32_t refs)
         shd_events_emit(handle, kind, refs, 0, 0, handle->value, NULL);
     }
 }
-
-/* After recording was started or stopped: a child forked before does not
- * begin a file of its own any more. */
-void shd_events_listen(void);
 
 /* Whether the handle with this serial was acquired before the last fork. */
 static inline int

@@ -243,7 +243,7 @@ typedef struct {
 typedef struct {
     uint64_t ident;  /* threading.get_ident() */
     uint32_t native; /* gettid() */
-    uint32_t name;   /* STRING id */
+    uint32_t name;   /* STRING id; 0 while nobody could be asked for it */
 } shd_thread_record;
 
 #define SHD_EVENTS_A_BLOCK                                                    \

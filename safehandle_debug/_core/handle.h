@@ -124,6 +124,7 @@ enum {
     SHD_KIND_KEY,
     SHD_KIND_SECRET,
     SHD_KIND_KEYRING,
+    SHD_KIND_WATCHED, /* no object, nothing to release: never swept */
     SHD_KINDS,
 };
 

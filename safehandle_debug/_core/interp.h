@@ -24,7 +24,6 @@ typedef struct shd_interp {
     int watched;       /* its end is registered */
     PyObject *modules; /* sys.modules: PyImport_GetModuleDict() aborts at the
                           very end */
-    Py_ssize_t code_index; /* place on code objects, -1: none */
 
     PyTypeObject *critical_finalizer;
     PyTypeObject *handle;

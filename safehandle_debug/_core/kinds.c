@@ -5,8 +5,7 @@
  * forgets by itself when somebody assigns to the class. */
 #include "handle.h"
 
-#include "depot.h"
-#include "recorder.h"
+#include "record.h"
 
 #include <string.h>
 
@@ -157,8 +156,8 @@ shd_type_id(PyTypeObject *type)
     name = name == NULL ? type->tp_name : name + 1;
     const char *kind = type_text(type, NAME_HANDLE_KIND);
     const char *space = type_text(type, NAME_HANDLE_SPACE);
-    info->id = shd_depot_type(name, kind == NULL ? "handle" : kind,
-                              space == NULL || !space[0] ? name : space);
+    info->id = shd_record_type(name, kind == NULL ? "handle" : kind,
+                               space == NULL || !space[0] ? name : space);
     info->epoch = shd_rec.epoch;
     return info->id;
 }

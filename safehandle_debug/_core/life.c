@@ -45,7 +45,7 @@ void
 shd_life_acquire(shd_handle *handle, int64_t value, uint32_t slot,
                  PyObject *detail)
 {
-    uint64_t serial = ++shd_newest_serial;
+    uint64_t serial = shd_record_serial();
     const shd_kind *kind = shd_type_info_of(Py_TYPE(handle))->kind;
     handle->base.bits =
         (handle->base.bits & ~SHD_SERIAL_MASK) | serial | SHD_VALUED;

@@ -82,11 +82,12 @@ start_recording(PyObject *Py_UNUSED(module), PyObject *args, PyObject *kwargs)
                            shd_newest_serial)
         < 0) {
         free(kept);
-        PyErr_SetString(shd_interp_error(SHD_ERROR_RECORDING), shd_rec.error);
+        PyErr_SetString(shd_interp_error(SHD_ERROR_RECORDING),
+                        shd_recorder_error());
         goto done;
     }
     free(old);
-    shd_events_listen();
+    shd_record_listen();
     shd_on_error = on_error;
     shd_mirror_tracemalloc = mirror;
     result = Py_NewRef(Py_None);
@@ -99,7 +100,7 @@ static PyObject *
 stop_recording(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
     shd_recorder_stop(SHD_ENDED_STOPPED, 0);
-    shd_events_listen();
+    shd_record_listen();
     shd_on_error = SHD_ON_ERROR_RECORD;
     shd_mirror_tracemalloc = 0;
     Py_RETURN_NONE;
@@ -117,10 +118,11 @@ recording_path(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 static PyObject *
 recording_error(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
-    if (shd_rec.error[0] == 0) {
+    const char *error = shd_recorder_error();
+    if (error[0] == 0) {
         Py_RETURN_NONE;
     }
-    return PyUnicode_DecodeFSDefault(shd_rec.error);
+    return PyUnicode_DecodeFSDefault(error);
 }
 
 static PyObject *
@@ -195,7 +197,7 @@ static PyObject *
 set_test(PyObject *Py_UNUSED(module), PyObject *name)
 {
     if (name == Py_None) {
-        shd_events_set_test("");
+        shd_record_set_test("");
         Py_RETURN_NONE;
     }
     const char *text = PyUnicode_Check(name) ? PyUnicode_AsUTF8(name) : NULL;
@@ -205,7 +207,7 @@ set_test(PyObject *Py_UNUSED(module), PyObject *name)
         }
         return NULL;
     }
-    shd_events_set_test(text);
+    shd_record_set_test(text);
     Py_RETURN_NONE;
 }
 
@@ -237,6 +239,9 @@ guard_exit(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
     }
     if (shd_recording()
         && PyInterpreterState_Get() == PyInterpreterState_Main()) {
+        shd_thread_stop_naming();
+        shd_thread_name_all();
+        shd_unwind_stop_bare();
         shd_thread_reap();
         shd_rec.header->finalizing_seq = shd_rec.header->next_seq;
     }
@@ -326,7 +331,7 @@ module_exec(PyObject *module)
         return -1;
     }
     if (!state->watched) {
-        state->code_index = shd_depot_request_index();
+        shd_depot_watch_codes();
         if (shd_process_watch_interp(state) < 0) {
             return -1;
         }

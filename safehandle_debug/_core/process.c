@@ -60,7 +60,7 @@ sweep_one(uint32_t slot, uint64_t serial, enum shd_sweep what)
         return 0;
     }
     int error = kind->release(value, shd_table_take_extra(slot));
-    shd_events_swept(slot, serial, value, error);
+    shd_record_swept(slot, serial, value, error);
     return 1;
 }
 
@@ -74,6 +74,7 @@ shd_process_sweep(int64_t interp, enum shd_sweep what)
     for (uint32_t slot = 1; slot <= size; slot++) {
         uint64_t meta = atomic_load(&shd_table_entry(slot)->meta);
         if (meta == 0 || shd_is_inherited(shd_table_serial(meta))
+            || shd_table_kind(meta) == SHD_KIND_WATCHED
             || (interp != EVERY_INTERP
                 && shd_table_interp(meta) != (interp & SHD_INTERP_MASK))) {
             continue;

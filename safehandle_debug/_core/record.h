@@ -7,11 +7,12 @@
 
 #include "thread.h"
 
-/* Where the calling thread is. */
+/* Where the calling thread is; good for the events of one moment. */
 typedef struct {
     shd_thread *thread;
     uint32_t thread_id, task, test, stack;
-    int importing; /* a module is being imported by one of its frames */
+    uint32_t epoch; /* the ids are of this recording */
+    int importing;  /* a module is being imported by one of its frames */
 } shd_place;
 
 /* What an event is about: a handle, with or without an object. */
@@ -31,19 +32,70 @@ int shd_place_here(shd_place *here);
 /* The same without a stack: for what is counted only. */
 int shd_place_bare(shd_place *here);
 
-/* The next serial. */
+/* The same for a caller that has the GIL. */
+int shd_place_held(shd_place *here, PyThreadState *tstate);
+
+/* TYPE and STRING ids for a subject, 0 when there is no room; good for places
+ * of the same epoch.  `utf8` may be NULL. */
+uint32_t shd_record_type(const char *name, const char *kind,
+                         const char *space);
+uint32_t shd_record_detail(const char *utf8);
+
+/* The newest serial, and the next one. */
+extern _Atomic uint64_t shd_newest_serial;
 uint64_t shd_record_serial(void);
 
 /* ACQUIRE, and the live slot in the file. */
 void shd_record_appeared(const shd_place *here, const shd_subject *subject,
                          int flags);
 
-/* One event; pinned when it is a finding by itself. */
+/* Instead of it, of a handle of which no event is written: the header's
+ * counts. */
+void shd_record_counted(uint64_t serial);
+
+/* One event; pinned when it is a finding by itself.  `detail` and `value` are
+ * the event's, not the subject's. */
 void shd_record_event(const shd_place *here, const shd_subject *subject,
                       int kind, uint32_t refs, int ending, int flags,
                       int64_t value, uint32_t detail, int pinned);
 
-/* The live slot is free again.  After the CLOSE event. */
+/* The handle has another type now (an owner): the live slot's. */
+void shd_record_retyped(const shd_subject *subject);
+
+/* The live slot is free again.  After the CLOSE event, and after the entry of
+ * the live table was claimed. */
 void shd_record_vanished(const shd_subject *subject);
+
+/* CLOSE and, with an errno, RELEASE_FAILED of an entry that was swept, and the
+ * end of its live slot: needs no place, and no Python any more. */
+void shd_record_swept(uint32_t slot, uint64_t serial, int64_t value,
+                      int error);
+
+/* Whether the slot in the file is this handle's: an ACQUIRE was recorded. */
+int shd_record_has(uint32_t slot, uint64_t serial);
+
+/* --- what switches it (with the GIL, but for the first) ------------------- */
+
+/* Whether events may be written; a forked child begins its file here. */
+int shd_record_ready(void);
+
+/* Whether anybody may read what is written; at least, a child's file is to be
+ * begun. */
+extern int shd_listening;
+
+/* After recording was started or stopped: a child forked before does not
+ * begin a file of its own any more. */
+void shd_record_listen(void);
+
+/* After fork, in the child: serials up to shd_inherited_serials are the
+ * parent's. */
+extern uint64_t shd_inherited_serials;
+void shd_record_forked(void);
+
+/* Name of the running test, "" for none. */
+void shd_record_set_test(const char *name);
+
+/* The header's count of open handles, from the live table. */
+void shd_record_count_live(void);
 
 #endif

@@ -1,8 +1,9 @@
-/* The recorder: the one writer of this process's recording (format.h).
+/* The recorder: what this process writes into its recording (format.h).
  *
- * Nothing here runs Python code, sets an exception or allocates Python memory.
- * All functions need the GIL, unless they say otherwise; what a reader in
- * another process sees is ordered by release stores. */
+ * Nothing here runs Python code, sets an exception or allocates memory that
+ * others manage.  Starting and stopping need the GIL; writing does not: any
+ * thread may that is marked as inside the recorder (thread.h).  What a reader
+ * in another process sees is ordered by release stores. */
 #ifndef SHD_RECORDER_H
 #define SHD_RECORDER_H
 
@@ -27,25 +28,42 @@ typedef struct {
     unsigned char *map; /* NULL: not recording */
     shd_header *header; /* == map */
     shd_settings settings;
-    pid_t pid;           /* the process that may write */
-    uint32_t epoch;      /* changes with every file; ids are of one file */
-    uint64_t size;       /* bytes mapped */
-    uint32_t capacity;   /* blocks that fit */
-    uint32_t blocks;     /* blocks ever used */
-    uint32_t backed;     /* blocks whose storage is secured */
-    int disk_full;       /* errno of a failed growth: stays within `backed` */
-    uint64_t anchor_due; /* ticks at which the second anchor is renewed */
-    uint64_t anchor_gap; /* ticks */
+    pid_t pid;      /* the process that may write */
+    uint32_t epoch; /* changes with every file; ids are of one file */
+    uint64_t size;  /* bytes mapped */
+    _Atomic uint64_t anchor_due; /* ticks; the second anchor is renewed then */
+    uint64_t anchor_gap;         /* ticks */
     char path[PATH_MAX]; /* of the newest recording; kept after it stopped */
-    char error[256];     /* why recording ended or lost something, or "" */
 } shd_recorder;
 
 extern shd_recorder shd_rec;
 
+/* 1 while events may be written.  It lies in a page that a fork leaves empty:
+ * a child of a fork that nobody told us of writes nothing. */
+extern _Atomic uint32_t *shd_recorder_on;
+
 static inline int
 shd_recording(void)
 {
-    return shd_rec.map != NULL;
+    return (int)atomic_load_explicit(shd_recorder_on, memory_order_acquire);
+}
+
+static inline void
+shd_recorder_count(uint64_t *counter, uint64_t by)
+{
+    atomic_fetch_add_explicit((_Atomic uint64_t *)counter, by,
+                              memory_order_relaxed);
+}
+
+/* Makes the number at least `to`. */
+static inline void
+shd_recorder_raise(_Atomic uint32_t *number, uint32_t to)
+{
+    uint32_t was = atomic_load_explicit(number, memory_order_relaxed);
+    while (was < to
+           && !atomic_compare_exchange_weak_explicit(
+               number, &was, to, memory_order_release, memory_order_relaxed)) {
+    }
 }
 
 /* A thread's place in its own EVENTS block. */
@@ -54,7 +72,10 @@ typedef struct {
     uint32_t epoch;        /* of the file that `block` is in */
 } shd_writer;
 
-/* 0, or -1 with a sentence in shd_rec.error.  `inherited` is the newest
+/* Why recording ended or lost something, or "". */
+const char *shd_recorder_error(void);
+
+/* 0, or -1 with a sentence in shd_recorder_error().  `inherited` is the newest
  * serial of the parent for a forked child, else 0. */
 int shd_recorder_start(const char *path, const shd_settings *settings,
                        uint64_t inherited);
@@ -71,11 +92,12 @@ void shd_recorder_forget(void);
 /* Stamps how the process ended, once; safe without the GIL. */
 void shd_recorder_mark_ended(int exit_code);
 
-/* Room for one event, or NULL (the drop is counted).  `writer` NULL takes the
+/* Room for one event, or NULL (the drop is counted).  `writer` NULL takes a
  * pinned block.  The event has its `seq` and `ticks`; the caller fills the
- * rest and commits. */
-shd_event *shd_recorder_begin(shd_writer *writer, uint32_t thread);
-void shd_recorder_commit(shd_writer *writer);
+ * rest and commits with the same `block`. */
+shd_event *shd_recorder_begin(shd_writer *writer, uint32_t thread,
+                              shd_block_head **block);
+void shd_recorder_commit(const shd_writer *writer, shd_block_head *block);
 
 /* The writer's thread is gone: its block may be recycled. */
 void shd_recorder_retire(shd_writer *writer);
@@ -83,19 +105,39 @@ void shd_recorder_retire(shd_writer *writer);
 /* The LIVE slot of a table slot, or NULL when there is no room (counted). */
 shd_live *shd_recorder_live(uint32_t slot);
 
+/* The same when the slot was written before; else NULL. */
+shd_live *shd_recorder_live_if_made(uint32_t slot);
+
+/* Whoever sets up or frees a slot owns it; an update meanwhile, of a handle
+ * that is no more, is given up: 0. */
 static inline void
 shd_recorder_live_begin(shd_live *live)
 {
     atomic_store_explicit((_Atomic uint32_t *)&live->version,
-                          live->version + 1, memory_order_relaxed);
+                          live->version | 1, memory_order_relaxed);
     atomic_thread_fence(memory_order_release);
+}
+
+static inline int
+shd_recorder_live_try(shd_live *live)
+{
+    _Atomic uint32_t *version = (_Atomic uint32_t *)&live->version;
+    uint32_t was = atomic_load_explicit(version, memory_order_relaxed);
+    if ((was & 1)
+        || !atomic_compare_exchange_strong_explicit(version, &was, was + 1,
+                                                    memory_order_relaxed,
+                                                    memory_order_relaxed)) {
+        return 0;
+    }
+    atomic_thread_fence(memory_order_release);
+    return 1;
 }
 
 static inline void
 shd_recorder_live_end(shd_live *live)
 {
     atomic_store_explicit((_Atomic uint32_t *)&live->version,
-                          live->version + 1, memory_order_release);
+                          (live->version | 1) + 1, memory_order_release);
 }
 
 /* Ids, or 0 when there is no room (counted). */

@@ -2,6 +2,7 @@
  * so that an entry's address is good for the life of the process. */
 #include "table.h"
 
+#include <errno.h>
 #include <stddef.h>
 #include <sys/mman.h>
 
@@ -9,11 +10,15 @@
 #define SEGMENTS 22
 
 /* Segment k holds 2^(8+k) entries. */
-static shd_entry *segments[SEGMENTS];
-static void **extras[SEGMENTS]; /* as `segments`; made when first needed */
-static uint32_t taken;          /* slots ever taken */
-static uint32_t free_head; /* first of the free slots, linked by `value` */
+static shd_entry *_Atomic segments[SEGMENTS];
+static _Atomic(void *)
+    *_Atomic extras[SEGMENTS]; /* as `segments`; when needed */
+static _Atomic uint32_t taken; /* slots ever taken */
 static _Atomic uint64_t live;
+
+/* First of the free slots, linked by `value`, below a count of changes: a
+   slot that was taken and given back in between is not the one seen. */
+static _Atomic uint64_t free_head;
 
 static int
 locate(uint32_t slot, uint32_t *offset)
@@ -24,66 +29,113 @@ locate(uint32_t slot, uint32_t *offset)
     return top - FIRST_SEGMENT_BITS;
 }
 
+static void *
+map_memory(size_t size)
+{
+    int error = errno;
+    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    errno = error;
+    return memory == MAP_FAILED ? NULL : memory;
+}
+
 shd_entry *
 shd_table_entry(uint32_t slot)
 {
-    if (slot == 0 || slot > taken) {
+    if (slot == 0
+        || slot > atomic_load_explicit(&taken, memory_order_acquire)) {
         return NULL;
     }
     uint32_t offset;
     int segment = locate(slot, &offset);
-    return &segments[segment][offset];
+    return atomic_load_explicit(&segments[segment], memory_order_acquire)
+           + offset;
+}
+
+static uint32_t
+take_free(void)
+{
+    uint64_t head = atomic_load_explicit(&free_head, memory_order_acquire);
+    while ((uint32_t)head) {
+        shd_entry *entry = shd_table_entry((uint32_t)head);
+        uint64_t next = (head & UINT64_C(0xffffffff00000000))
+                        | (uint32_t)atomic_load_explicit(&entry->value,
+                                                         memory_order_relaxed);
+        if (atomic_compare_exchange_weak_explicit(
+                &free_head, &head, next + (UINT64_C(1) << 32),
+                memory_order_acq_rel, memory_order_acquire)) {
+            return (uint32_t)head;
+        }
+    }
+    return 0;
 }
 
 uint32_t
 shd_table_take(void)
 {
-    if (free_head) {
-        uint32_t slot = free_head;
-        free_head = (uint32_t)shd_table_entry(slot)->value;
+    uint32_t slot = take_free();
+    if (slot) {
         return slot;
     }
-    uint32_t offset;
-    int segment = locate(taken + 1, &offset);
-    if (segment >= SEGMENTS) {
-        return 0;
-    }
-    if (segments[segment] == NULL) {
-        size_t size = sizeof(shd_entry) << (FIRST_SEGMENT_BITS + segment);
-        void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE,
-                            MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        if (memory == MAP_FAILED) {
+    uint32_t count = atomic_load_explicit(&taken, memory_order_acquire);
+    for (;;) {
+        uint32_t offset;
+        int segment = locate(count + 1, &offset);
+        if (segment >= SEGMENTS) {
             return 0;
         }
-        segments[segment] = memory;
+        if (atomic_load_explicit(&segments[segment], memory_order_acquire)
+            == NULL) {
+            size_t size = sizeof(shd_entry) << (FIRST_SEGMENT_BITS + segment);
+            shd_entry *none = NULL, *made = map_memory(size);
+            if (made == NULL) {
+                return 0;
+            }
+            if (!atomic_compare_exchange_strong(&segments[segment], &none,
+                                                made)) {
+                munmap(made, size);
+            }
+        }
+        if (atomic_compare_exchange_weak_explicit(&taken, &count, count + 1,
+                                                  memory_order_acq_rel,
+                                                  memory_order_acquire)) {
+            return count + 1;
+        }
     }
-    return ++taken;
 }
 
 void
 shd_table_give(uint32_t slot)
 {
     shd_entry *entry = shd_table_entry(slot);
-    entry->value = free_head;
-    free_head = slot;
+    uint64_t head = atomic_load_explicit(&free_head, memory_order_relaxed);
+    uint64_t next;
+    do {
+        atomic_store_explicit(&entry->value, (int64_t)(uint32_t)head,
+                              memory_order_relaxed);
+        next = ((head >> 32) + 1) << 32 | slot;
+    } while (!atomic_compare_exchange_weak_explicit(
+        &free_head, &head, next, memory_order_acq_rel, memory_order_relaxed));
 }
 
 void
 shd_table_set(uint32_t slot, int64_t value, uint64_t meta)
 {
     shd_entry *entry = shd_table_entry(slot);
-    entry->value = value;
+    atomic_store_explicit(&entry->value, value, memory_order_relaxed);
     atomic_store_explicit(&entry->meta, meta, memory_order_release);
     atomic_fetch_add_explicit(&live, 1, memory_order_relaxed);
 }
 
 /* Where the slot's extra is kept; NULL when its segment was never needed. */
-static void **
+static _Atomic(void *) *
 extra_of(uint32_t slot)
 {
     uint32_t offset;
     int segment = locate(slot, &offset);
-    return extras[segment] == NULL ? NULL : &extras[segment][offset];
+    _Atomic(void *) *kept =
+        atomic_load_explicit(&extras[segment], memory_order_acquire);
+    return kept == NULL ? NULL : kept + offset;
 }
 
 int
@@ -91,36 +143,34 @@ shd_table_set_extra(uint32_t slot, void *extra)
 {
     uint32_t offset;
     int segment = locate(slot, &offset);
-    if (extras[segment] == NULL) {
+    if (extra_of(slot) == NULL) {
         size_t size = sizeof(void *) << (FIRST_SEGMENT_BITS + segment);
-        void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE,
-                            MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        if (memory == MAP_FAILED) {
+        _Atomic(void *) *none = NULL, *made = map_memory(size);
+        if (made == NULL) {
             return -1;
         }
-        extras[segment] = memory;
+        if (!atomic_compare_exchange_strong(&extras[segment], &none, made)) {
+            munmap((void *)made, size);
+        }
     }
-    extras[segment][offset] = extra;
+    atomic_store(extra_of(slot), extra);
     return 0;
 }
 
 void *
 shd_table_extra(uint32_t slot)
 {
-    void **extra = slot == 0 ? NULL : extra_of(slot);
-    return extra == NULL ? NULL : *extra;
+    _Atomic(void *) *place = slot == 0 ? NULL : extra_of(slot);
+    return place == NULL ? NULL : atomic_load(place);
 }
 
 void *
 shd_table_take_extra(uint32_t slot)
 {
-    void **place = slot == 0 ? NULL : extra_of(slot);
-    if (place == NULL) {
-        return NULL;
-    }
-    void *extra = *place;
-    *place = NULL;
-    return extra;
+    _Atomic(void *) *place = slot == 0 ? NULL : extra_of(slot);
+    return place == NULL || atomic_load(place) == NULL
+               ? NULL
+               : atomic_exchange(place, NULL);
 }
 
 int
@@ -144,7 +194,7 @@ shd_table_claim(uint32_t slot, uint64_t serial)
 uint32_t
 shd_table_size(void)
 {
-    return taken;
+    return atomic_load_explicit(&taken, memory_order_acquire);
 }
 
 uint64_t

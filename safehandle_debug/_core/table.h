@@ -2,7 +2,10 @@
  *
  * It is private memory, outside any object and any interpreter, so that the
  * last hooks of a process can still release what nobody released.  An entry is
- * claimed by one compare-and-swap: whoever claims it releases, nobody else. */
+ * claimed by one compare-and-swap: whoever claims it releases, nobody else.
+ *
+ * Everything here may be called from any thread, with or without the GIL;
+ * nothing takes a lock. */
 #ifndef SHD_TABLE_H
 #define SHD_TABLE_H
 
@@ -19,8 +22,9 @@
 #define SHD_INTERP_MASK 0x1fff
 
 typedef struct {
-    int64_t value;         /* raw value; of Python kinds the object's address,
-                              purged before its interpreter's memory goes */
+    _Atomic int64_t value; /* raw value; of Python kinds the object's address,
+                              purged before its interpreter's memory goes; of
+                              a free slot the next free one */
     _Atomic uint64_t meta; /* see above; written last when an entry is made */
 } shd_entry;
 
@@ -52,11 +56,11 @@ shd_table_interp(uint64_t meta)
 }
 
 /* Takes a free slot for a later shd_table_set(); 0 when memory is out.  Slots
- * count from 1.  Needs the GIL. */
+ * count from 1. */
 uint32_t shd_table_take(void);
 
 /* Gives back a slot that was taken and never set, or whose entry was
- * claimed.  Needs the GIL. */
+ * claimed. */
 void shd_table_give(uint32_t slot);
 
 void shd_table_set(uint32_t slot, int64_t value, uint64_t meta);
@@ -66,7 +70,7 @@ shd_entry *shd_table_entry(uint32_t slot);
 
 /* What an entry's release needs beyond the value (a path, a length): set
  * before shd_table_set() or while the handle is open.  Whoever claims the entry
- * takes it and owns it then.  -1 when memory is out.  Need the GIL. */
+ * takes it and owns it then.  -1 when memory is out. */
 int shd_table_set_extra(uint32_t slot, void *extra);
 void *shd_table_extra(uint32_t slot);
 void *shd_table_take_extra(uint32_t slot);

@@ -4,16 +4,28 @@
 
 #include "depot.h"
 
+#include <errno.h>
 #include <pthread.h>
+#include <sched.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#define PATIENCE 1000
+#define KEYS_IN_PLACE 32 /* of glibc; later ones are allocated */
 
 static _Thread_local shd_thread *current
     __attribute__((tls_model("initial-exec")));
 
 static pthread_key_t key;
-static shd_thread *threads;
+static _Atomic(shd_thread *) threads; /* newest first */
+static _Atomic int visiting;          /* a thread goes through the list */
+static _Atomic int bare;              /* a thread was here without the GIL */
+static _Atomic uint32_t unnamed;      /* threads without a name */
+static _Atomic int no_naming;
+
+/* --- the list ---------------------------------------------------------------- */
 
 static void
 thread_ended(void *thread)
@@ -34,65 +46,172 @@ shd_thread_start(void)
     return 0;
 }
 
+static int
+begin_visit(int patience)
+{
+    while (atomic_exchange(&visiting, 1)) {
+        if (patience-- == 0) {
+            return 0;
+        }
+        sched_yield();
+    }
+    return 1;
+}
+
+static void
+end_visit(void)
+{
+    atomic_store(&visiting, 0);
+}
+
+/* Takes `thread` off the list; only one thread visits, others only add. */
+static void
+unlink_thread(shd_thread *before, shd_thread *thread)
+{
+    shd_thread *head = thread;
+    if (before == NULL
+        && atomic_compare_exchange_strong(&threads, &head, thread->next)) {
+        return;
+    }
+    if (before == NULL) {
+        before = head;
+        while (before->next != thread) {
+            before = before->next;
+        }
+    }
+    before->next = thread->next;
+}
+
 void
 shd_thread_reap(void)
 {
-    shd_thread **at = &threads;
-    while (*at != NULL) {
-        shd_thread *thread = *at;
-        if (!atomic_load_explicit(&thread->gone, memory_order_acquire)) {
-            at = &thread->next;
+    if (!begin_visit(0)) {
+        return;
+    }
+    shd_thread *before = NULL, *next;
+    for (shd_thread *at = atomic_load(&threads); at != NULL; at = next) {
+        next = at->next;
+        if (!atomic_load_explicit(&at->gone, memory_order_acquire)) {
+            before = at;
             continue;
         }
-        *at = thread->next;
-        shd_recorder_retire(&thread->writer);
-        munmap(thread, sizeof(*thread));
+        unlink_thread(before, at);
+        if (current != NULL && shd_thread_enter(current)) {
+            shd_recorder_retire(&at->writer);
+            shd_thread_leave(current);
+        }
+        if (atomic_load(&at->unnamed)) {
+            atomic_fetch_sub(&unnamed, 1);
+        }
+        munmap(at, sizeof(*at));
     }
+    end_visit();
+}
+
+static shd_thread *
+make_thread(void)
+{
+    int error = errno;
+    shd_thread *thread = mmap(NULL, sizeof(*thread), PROT_READ | PROT_WRITE,
+                              MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    errno = error;
+    if (thread == MAP_FAILED) {
+        return NULL;
+    }
+    if (current != NULL) {
+        /* A signal handler was here meanwhile. */
+        munmap(thread, sizeof(*thread));
+        return current;
+    }
+    current = thread;
+    thread->ident = PyThread_get_thread_ident();
+    if (key < KEYS_IN_PLACE) {
+        thread->told = pthread_setspecific(key, thread) == 0;
+    }
+    thread->next = atomic_load(&threads);
+    while (!atomic_compare_exchange_weak(&threads, &thread->next, thread)) {
+    }
+    shd_thread_reap();
+    return thread;
 }
 
 shd_thread *
 shd_thread_get(void)
 {
-    if (current != NULL) {
-        return current;
-    }
-    shd_thread_reap();
-    shd_thread *thread = mmap(NULL, sizeof(*thread), PROT_READ | PROT_WRITE,
-                              MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (thread == MAP_FAILED) {
-        return NULL;
-    }
-    if (pthread_setspecific(key, thread) != 0) {
-        munmap(thread, sizeof(*thread));
-        return NULL;
-    }
-    thread->next = threads;
-    threads = thread;
-    current = thread;
-    return thread;
+    return current != NULL ? current : make_thread();
 }
 
 void
 shd_thread_forked(void)
 {
-    while (threads != NULL) {
-        shd_thread *thread = threads;
-        threads = thread->next;
-        if (thread != current) {
-            munmap(thread, sizeof(*thread));
+    shd_thread *at = atomic_exchange(&threads, NULL);
+    while (at != NULL) {
+        shd_thread *next = at->next;
+        if (at != current) {
+            munmap(at, sizeof(*at));
         }
+        at = next;
     }
     if (current != NULL) {
         current->next = NULL;
-        threads = current;
+        atomic_store(&current->inside, 0);
+        atomic_store(&current->unnamed, 0);
+        atomic_store(&threads, current);
     }
+    atomic_store(&visiting, 0);
+    atomic_store(&unnamed, 0);
 }
 
-/* threading's name of the calling thread as a STRING id. */
-static uint32_t
-thread_name(unsigned long ident)
+/* --- who is inside ----------------------------------------------------------- */
+
+/* Every thread of this process passes a memory barrier; 0 when that cannot be
+   had. */
+static int
+fence_all(void)
 {
-    uint32_t id = 0;
+#ifdef SYS_membarrier
+    enum {
+        EXPEDITED = 1 << 3,
+        REGISTER = 1 << 4
+    }; /* linux/membarrier.h */
+    return syscall(SYS_membarrier, EXPEDITED, 0, 0) == 0
+           || (syscall(SYS_membarrier, REGISTER, 0, 0) == 0
+               && syscall(SYS_membarrier, EXPEDITED, 0, 0) == 0);
+#else
+    return 0;
+#endif
+}
+
+int
+shd_thread_all_outside(void)
+{
+    if (!atomic_load(&bare)) {
+        return 1; /* all had the GIL, which is ours now */
+    }
+    if (!fence_all() || !begin_visit(PATIENCE)) {
+        return 0;
+    }
+    int outside = 1;
+    shd_thread *at = atomic_load(&threads);
+    for (; at != NULL && outside; at = at->next) {
+        for (int i = 0; at != current && atomic_load(&at->inside); i++) {
+            if (i == PATIENCE) {
+                outside = 0;
+                break;
+            }
+            sched_yield();
+        }
+    }
+    end_visit();
+    return outside;
+}
+
+/* --- names ------------------------------------------------------------------- */
+
+/* threading's name of a thread, a new reference, or NULL. */
+static PyObject *
+known_name(unsigned long ident)
+{
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
     PyObject *threading = shd_interp_loaded_module("threading");
@@ -101,44 +220,153 @@ thread_name(unsigned long ident)
             ? NULL
             : PyDict_GetItemString(PyModule_GetDict(threading), "_active");
     PyObject *number = PyLong_FromUnsignedLong(ident);
+    PyObject *name = NULL;
     if (active != NULL && PyDict_CheckExact(active) && number != NULL) {
         PyObject *thread = PyDict_GetItemWithError(active, number);
-        PyObject *name =
-            thread == NULL ? NULL : PyObject_GetAttrString(thread, "_name");
-        if (name != NULL && PyUnicode_Check(name)) {
-            id = shd_depot_text(name);
+        if (thread != NULL) {
+            name = PyObject_GetAttrString(thread, "_name");
         }
-        Py_XDECREF(name);
+        if (name != NULL && !PyUnicode_Check(name)) {
+            Py_CLEAR(name);
+        }
     }
     Py_XDECREF(number);
     PyErr_Clear();
     PyErr_Restore(type, value, traceback);
-    if (id == 0) {
-        char text[32];
-        long native = syscall(SYS_gettid);
-        if (native == getpid()) {
-            return shd_depot_string("MainThread");
+    return name;
+}
+
+/* A name for a thread that threading does not know. */
+static uint32_t
+other_name(uint32_t native)
+{
+    char text[32] = "MainThread";
+    if (native != (uint32_t)shd_rec.pid) {
+        char digits[16];
+        int count = 0;
+        for (uint32_t left = native; count == 0 || left; left /= 10) {
+            digits[count++] = (char)('0' + left % 10);
         }
-        snprintf(text, sizeof(text), "thread %ld", native);
-        id = shd_depot_string(text);
+        memcpy(text, "thread ", 7);
+        for (int i = 0; i < count; i++) {
+            text[7 + i] = digits[count - 1 - i];
+        }
+        text[7 + count] = 0;
     }
-    return id;
+    return shd_depot_string(text);
+}
+
+static int
+name_all(void *Py_UNUSED(nothing))
+{
+    shd_thread_name_all();
+    return 0;
+}
+
+/* `name`: threading's, or NULL.  A thread whose name threading may know, but
+   without the GIL nobody can ask, has none for the time being. */
+static uint32_t
+describe_thread(shd_thread *thread, PyObject *name, int askable)
+{
+    uint32_t native = (uint32_t)syscall(SYS_gettid);
+    shd_thread_record record = {thread->ident, native, 0};
+    if (name != NULL) {
+        record.name = shd_depot_text(name);
+    }
+    if (record.name == 0 && !askable) {
+        record.name = other_name(native);
+    }
+    thread->id =
+        shd_recorder_data(SHD_DATA_THREAD, &record, sizeof(record), NULL, 0);
+    atomic_store(&thread->epoch, shd_rec.epoch);
+    if (record.name == 0 && thread->id
+        && !atomic_exchange(&thread->unnamed, 1)) {
+        atomic_fetch_add(&unnamed, 1);
+        if (!atomic_load(&no_naming) && !shd_is_finalizing()) {
+            (void)Py_AddPendingCall(name_all, NULL);
+        }
+    }
+    return thread->id;
 }
 
 uint32_t
-shd_thread_id(shd_thread *thread)
+shd_thread_id(shd_thread *thread, const PyThreadState *tstate)
 {
-    if (thread->epoch == shd_rec.epoch) {
-        return thread->id;
+    atomic_store_explicit(&bare, 1, memory_order_relaxed);
+    return atomic_load_explicit(&thread->epoch, memory_order_relaxed)
+                   == shd_rec.epoch
+               ? thread->id
+               : describe_thread(thread, NULL, tstate != NULL);
+}
+
+uint32_t
+shd_thread_named_id(shd_thread *thread)
+{
+    if (!thread->told) {
+        thread->told = 1;
+        (void)pthread_setspecific(key, thread);
     }
-    unsigned long ident = PyThread_get_thread_ident();
-    shd_thread_record record = {ident, (uint32_t)syscall(SYS_gettid),
-                                thread_name(ident)};
-    thread->id =
-        shd_recorder_data(SHD_DATA_THREAD, &record, sizeof(record), NULL, 0);
-    thread->epoch = shd_rec.epoch;
+    if (atomic_load_explicit(&unnamed, memory_order_relaxed)) {
+        shd_thread_name_all();
+    }
+    if (atomic_load_explicit(&thread->epoch, memory_order_relaxed)
+        != shd_rec.epoch) {
+        PyObject *name = known_name(thread->ident);
+        if (shd_thread_enter(thread)) {
+            describe_thread(thread, name, 0);
+            shd_thread_leave(thread);
+        }
+        Py_XDECREF(name);
+    }
     return thread->id;
 }
+
+/* Fills in the name in the record, which readers look at again until it has
+   one. */
+static void
+name_thread(shd_thread *own, shd_thread *thread)
+{
+    PyObject *known = known_name(thread->ident);
+    if (shd_thread_enter(own)) {
+        if (atomic_load(&thread->epoch) == shd_rec.epoch
+            && atomic_exchange(&thread->unnamed, 0)) {
+            shd_thread_record *record =
+                (shd_thread_record *)(shd_rec.map + (uint64_t)thread->id * 8
+                                      + sizeof(shd_data_head));
+            uint32_t name = known == NULL ? 0 : shd_depot_text(known);
+            atomic_store_explicit((_Atomic uint32_t *)&record->name,
+                                  name ? name : other_name(record->native),
+                                  memory_order_release);
+            atomic_fetch_sub(&unnamed, 1);
+        }
+        shd_thread_leave(own);
+    }
+    Py_XDECREF(known);
+}
+
+void
+shd_thread_name_all(void)
+{
+    shd_thread *own = shd_thread_get();
+    if (own == NULL || !shd_recording() || !begin_visit(0)) {
+        return;
+    }
+    shd_thread *at = atomic_load(&threads);
+    for (; at != NULL; at = at->next) {
+        if (atomic_load(&at->unnamed)) {
+            name_thread(own, at);
+        }
+    }
+    end_visit();
+}
+
+void
+shd_thread_stop_naming(void)
+{
+    atomic_store(&no_naming, 1);
+}
+
+/* --- tasks ------------------------------------------------------------------- */
 
 /* The running task, a new reference, or NULL without an exception. */
 static PyObject *
@@ -176,8 +404,8 @@ running_task(PyObject *module)
     return task;
 }
 
-uint32_t
-shd_thread_task(shd_interp *state)
+static uint32_t
+look_up_task(shd_thread *thread, shd_interp *state)
 {
     static PyObject *seen_modules;
     static Py_ssize_t seen_size;
@@ -201,8 +429,10 @@ shd_thread_task(shd_interp *state)
     PyObject *task = module == NULL ? NULL : running_task(module);
     if (task != NULL) {
         PyObject *name = PyObject_CallMethod(task, "get_name", NULL);
-        if (name != NULL && PyUnicode_Check(name)) {
+        if (name != NULL && PyUnicode_Check(name)
+            && shd_thread_enter(thread)) {
             id = shd_depot_detail(name);
+            shd_thread_leave(thread);
         }
         Py_XDECREF(name);
         Py_DECREF(task);
@@ -210,4 +440,14 @@ shd_thread_task(shd_interp *state)
     PyErr_Clear();
     PyErr_Restore(type, value, traceback);
     return id;
+}
+
+uint32_t
+shd_thread_task(shd_thread *thread, shd_interp *state, PyThreadState *tstate)
+{
+    thread->task = look_up_task(thread, state);
+    thread->task_epoch = shd_rec.epoch;
+    thread->task_context = tstate->context_ver;
+    thread->task_tstate = tstate->id;
+    return thread->task;
 }

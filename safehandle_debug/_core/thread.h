@@ -2,7 +2,11 @@
  * it captured last.
  *
  * One pointer of thread-local storage; the rest is mapped on first use, so
- * that a thread that touches no handle costs nothing. */
+ * that a thread that touches no handle costs nothing.
+ *
+ * Whoever reads or writes the recording's memory is marked as inside: a signal
+ * handler that comes in between leaves it alone, and the memory is not
+ * unmapped meanwhile. */
 #ifndef SHD_THREAD_H
 #define SHD_THREAD_H
 
@@ -21,11 +25,21 @@ typedef struct {
 } shd_walked;
 
 typedef struct shd_thread {
-    struct shd_thread *next; /* all threads, under the GIL */
-    _Atomic int gone;        /* set by the dying thread, without the GIL */
+    struct shd_thread *next; /* all threads */
+    _Atomic int gone;        /* set by the dying thread */
+    _Atomic int inside;      /* see above */
+    int told;                /* its death will be */
     shd_writer writer;
-    uint32_t id;    /* THREAD id ... */
-    uint32_t epoch; /* ... in the file of this epoch */
+    unsigned long ident;    /* threading.get_ident() */
+    uint32_t id;            /* THREAD id ... */
+    _Atomic uint32_t epoch; /* ... in the file of this epoch */
+    _Atomic int unnamed;    /* the THREAD record lacks its name */
+
+    /* The task that ran at the last event with the GIL, and while it is sure
+       to be the same. */
+    uint32_t task, task_epoch;
+    uint64_t task_context;
+    uint64_t task_tstate;
 
     int finalizers;  /* nested finalizers running on this thread */
     int interrupted; /* a KeyboardInterrupt waits for their end */
@@ -37,18 +51,74 @@ typedef struct shd_thread {
     uint32_t cached_epoch;
     uint64_t cached_deaths;
     uint32_t cached_skip;
+    uint32_t importing; /* entries up to the importer's frame, 0: none */
     shd_walked cache[SHD_KEEP_FRAMES + SHD_WINDOW]; /* outermost first */
     shd_walked walk[SHD_WALK_FRAMES];               /* innermost first */
+    unsigned char text[SHD_BLOCK_SIZE];             /* being encoded */
 } shd_thread;
 
-/* The calling thread's, or NULL when memory is out.  Needs the GIL. */
+_Static_assert(ATOMIC_INT_LOCK_FREE == 2, "atomics are not locks");
+
+/* The calling thread's, or NULL when memory is out.  Keeps errno. */
 shd_thread *shd_thread_get(void);
 
-/* Its THREAD id in the present recording; 0 when there is no room. */
-uint32_t shd_thread_id(shd_thread *thread);
+/* 0 when the thread is inside already, or when nothing is recorded (any
+ * more). */
+static inline int
+shd_thread_enter(shd_thread *thread)
+{
+    if (atomic_load_explicit(&thread->inside, memory_order_relaxed)) {
+        return 0;
+    }
+    atomic_store_explicit(&thread->inside, 1, memory_order_relaxed);
+    /* The other half of this fence is in shd_thread_all_outside(). */
+    atomic_signal_fence(memory_order_seq_cst);
+    if (shd_recording()) {
+        return 1;
+    }
+    atomic_store_explicit(&thread->inside, 0, memory_order_relaxed);
+    return 0;
+}
 
-/* STRING id of the name of the asyncio task that runs now, or 0. */
-uint32_t shd_thread_task(shd_interp *state);
+static inline void
+shd_thread_leave(shd_thread *thread)
+{
+    atomic_store_explicit(&thread->inside, 0, memory_order_release);
+}
+
+/* After the switch to be obeyed was stored: 1 once no other thread is inside
+ * that has not seen it; 0 when that cannot be known. */
+int shd_thread_all_outside(void);
+
+/* Its THREAD id in the present recording; 0 when there is no room.  Without
+ * the GIL, inside; `tstate` is the thread's Python state or NULL. */
+uint32_t shd_thread_id(shd_thread *thread, const PyThreadState *tstate);
+
+/* The same with the name that threading has for it.  With the GIL, outside. */
+uint32_t shd_thread_named_id(shd_thread *thread);
+
+/* STRING id of the name of the asyncio task that runs now, or 0.  With the
+ * GIL, outside. */
+uint32_t shd_thread_task(shd_thread *thread, shd_interp *state,
+                         PyThreadState *tstate);
+
+/* The same without the GIL, as far as it is certain. */
+static inline uint32_t
+shd_thread_known_task(const shd_thread *thread, const PyThreadState *tstate)
+{
+    /* Entering and leaving a context, as each step of a task does, counts. */
+    return thread->task_epoch == shd_rec.epoch && tstate != NULL
+                   && thread->task_tstate == tstate->id
+                   && thread->task_context == tstate->context_ver
+               ? thread->task
+               : 0;
+}
+
+/* Names the threads that began without the GIL.  With the GIL. */
+void shd_thread_name_all(void);
+
+/* From now on nobody is asked for names any more. */
+void shd_thread_stop_naming(void);
 
 /* Gives up the blocks of threads that have ended; readers tell by them which
  * threads still run. */

@@ -9,6 +9,7 @@
 #include "depot.h"
 
 static int use_frames;
+static _Atomic int no_bare;
 static PyCodeObject *importer; /* importlib's frame around every module body */
 
 #if SHD_HAVE_FRAMES
@@ -79,9 +80,31 @@ walk_stack(PyThreadState *tstate, shd_walked *walk)
 #endif
 }
 
-uint32_t
-shd_unwind_capture(shd_thread *thread, PyThreadState *tstate, Py_ssize_t index)
+/* Without the GIL, frames stand still because their thread is elsewhere in C:
+   nobody else changes them until the interpreter ends. */
+static int
+can_walk(int held)
 {
+    return held
+           || (use_frames
+               && !atomic_load_explicit(&no_bare, memory_order_relaxed)
+               && !shd_is_finalizing());
+}
+
+void
+shd_unwind_stop_bare(void)
+{
+    atomic_store(&no_bare, 1);
+    (void)shd_thread_all_outside();
+}
+
+uint32_t
+shd_unwind_capture(shd_thread *thread, PyThreadState *tstate, int held)
+{
+    if (tstate == NULL || !can_walk(held)) {
+        thread->importing = 0;
+        return 0;
+    }
     uint32_t count = walk_stack(tstate, thread->walk);
     uint32_t skip = 0;
     uint32_t most = shd_rec.settings.frames;
@@ -91,12 +114,13 @@ shd_unwind_capture(shd_thread *thread, PyThreadState *tstate, Py_ssize_t index)
         skip = (count - most) & ~(uint32_t)(SHD_WINDOW - 1);
         count -= skip;
     }
+    uint64_t deaths =
+        atomic_load_explicit(&shd_depot_deaths, memory_order_relaxed);
     if (thread->cached_epoch != shd_rec.epoch
-        || thread->cached_deaths != shd_depot_deaths
-        || thread->cached_skip != skip) {
+        || thread->cached_deaths != deaths || thread->cached_skip != skip) {
         thread->cached = 0;
         thread->cached_epoch = shd_rec.epoch;
-        thread->cached_deaths = shd_depot_deaths;
+        thread->cached_deaths = deaths;
         thread->cached_skip = skip;
     }
     uint32_t common = 0;
@@ -108,8 +132,11 @@ shd_unwind_capture(shd_thread *thread, PyThreadState *tstate, Py_ssize_t index)
         from--;
     }
     uint32_t id = common ? thread->cache[common - 1].id : 0;
+    if (thread->importing > common) {
+        thread->importing = 0;
+    }
     for (; common < count; common++, from--) {
-        uint32_t code = shd_depot_code(from->code, index);
+        uint32_t code = shd_depot_code(from->code);
         if (code == 0) {
             break;
         }
@@ -119,21 +146,13 @@ shd_unwind_capture(shd_thread *thread, PyThreadState *tstate, Py_ssize_t index)
         }
         id = node;
         thread->cache[common] = (shd_walked){from->code, from->lasti, id};
+        if (from->code == importer && thread->importing == 0) {
+            thread->importing = common + 1;
+        }
     }
     thread->cached = common;
     /* A stack that lacks its inner frames would name the wrong place. */
     return common == count ? id : 0;
-}
-
-int
-shd_unwind_importing(const shd_thread *thread)
-{
-    for (uint32_t i = 0; importer != NULL && i < thread->cached; i++) {
-        if (thread->cache[i].code == importer) {
-            return 1;
-        }
-    }
-    return 0;
 }
 
 static PyCodeObject *

@@ -65,6 +65,9 @@ class Data:
             if payload is None or len(payload) != shd.THREAD.size:
                 return ThreadInfo(0, 0, UNKNOWN)
             ident, native, name = shd.THREAD.unpack(payload)
+            if not name:
+                # Not known yet: the writer may still fill it in.
+                return ThreadInfo(ident, native, f"thread {native}")
             info = ThreadInfo(ident, native, self.string(name) or UNKNOWN)
             _keep(self._threads, id, info)
         return info

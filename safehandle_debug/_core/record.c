@@ -1,0 +1,457 @@
+/* Places and events.
+ *
+ * Every function marks its thread as inside while it touches the recording,
+ * and finds out only then whether there still is one. */
+#include "record.h"
+
+#include "clock.h"
+#include "depot.h"
+#include "table.h"
+#include "unwind.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+_Atomic uint64_t shd_newest_serial;
+uint64_t shd_inherited_serials;
+int shd_listening;
+
+static _Atomic int child_pending; /* a forked child has no file yet */
+static char *test_name;           /* malloc'ed, or NULL */
+static _Atomic uint64_t test;     /* epoch << 32 | STRING id */
+
+/* --- switching --------------------------------------------------------------- */
+
+static void
+renew_test(void)
+{
+    shd_thread *thread = shd_thread_get();
+    uint32_t id = 0;
+    if (test_name != NULL && thread != NULL && shd_thread_enter(thread)) {
+        id = shd_depot_string(test_name);
+        shd_thread_leave(thread);
+    }
+    atomic_store(&test, (uint64_t)shd_rec.epoch << 32 | id);
+}
+
+void
+shd_record_set_test(const char *name)
+{
+    free(test_name);
+    test_name = name[0] ? strdup(name) : NULL;
+    renew_test();
+}
+
+void
+shd_record_listen(void)
+{
+    child_pending = 0;
+    shd_listening = shd_recording();
+    renew_test();
+}
+
+void
+shd_record_forked(void)
+{
+    shd_inherited_serials = shd_newest_serial;
+    if (shd_rec.map != NULL) {
+        child_pending = shd_rec.settings.children;
+        shd_recorder_forget();
+    }
+    shd_listening = child_pending;
+}
+
+int
+shd_record_ready(void)
+{
+    if (shd_recording()) {
+        return 1;
+    }
+    if (!atomic_load_explicit(&child_pending, memory_order_relaxed)
+        || !atomic_exchange(&child_pending, 0)) {
+        return 0;
+    }
+    shd_recorder_start_child(shd_inherited_serials);
+    shd_record_listen();
+    return shd_listening;
+}
+
+/* --- places ------------------------------------------------------------------ */
+
+/* As shd_thread_enter(); what happens in the middle of the recorder's own work
+   is counted as dropped. */
+static int
+enter(shd_thread *thread)
+{
+    if (shd_thread_enter(thread)) {
+        return 1;
+    }
+    if (atomic_load_explicit(&thread->inside, memory_order_relaxed)
+        && shd_recording()) {
+        shd_recorder_count(&shd_rec.header->dropped_events, 1);
+    }
+    return 0;
+}
+
+static inline void
+fill_in(shd_place *here, shd_thread *thread)
+{
+    uint64_t word = atomic_load_explicit(&test, memory_order_relaxed);
+    here->thread = thread;
+    here->epoch = shd_rec.epoch;
+    here->test = (uint32_t)(word >> 32) == here->epoch ? (uint32_t)word : 0;
+    here->stack = 0;
+    here->importing = 0;
+}
+
+static inline void
+capture(shd_place *here, PyThreadState *tstate, int held)
+{
+    here->stack = shd_unwind_capture(here->thread, tstate, held);
+    here->importing = shd_unwind_importing(here->thread);
+}
+
+static inline int
+find_held(shd_place *here, PyThreadState *tstate, int stack)
+{
+    shd_thread *thread = shd_thread_get();
+    if (thread == NULL) {
+        return 0;
+    }
+    shd_interp *state = shd_interp_of(tstate);
+    here->thread_id = shd_thread_named_id(thread);
+    here->task = state == NULL ? 0 : shd_thread_task(thread, state, tstate);
+    if (!enter(thread)) {
+        return 0;
+    }
+    fill_in(here, thread);
+    if (stack) {
+        capture(here, tstate, 1);
+    }
+    shd_thread_leave(thread);
+    return 1;
+}
+
+static int
+find(shd_place *here, int stack)
+{
+    int held;
+    if (!shd_record_ready()) {
+        return 0;
+    }
+    PyThreadState *tstate = shd_thread_state(&held);
+    if (held) {
+        return find_held(here, tstate, stack);
+    }
+    shd_thread *thread = shd_thread_get();
+    if (thread == NULL || !enter(thread)) {
+        return 0;
+    }
+    fill_in(here, thread);
+    here->thread_id = shd_thread_id(thread, tstate);
+    here->task = shd_thread_known_task(thread, tstate);
+    if (stack) {
+        capture(here, tstate, 0);
+    }
+    shd_thread_leave(thread);
+    return 1;
+}
+
+int
+shd_place_here(shd_place *here)
+{
+    return find(here, 1);
+}
+
+int
+shd_place_bare(shd_place *here)
+{
+    return find(here, 0);
+}
+
+int
+shd_place_held(shd_place *here, PyThreadState *tstate)
+{
+    return find_held(here, tstate, 1);
+}
+
+/* --- ids ----------------------------------------------------------------------- */
+
+uint32_t
+shd_record_type(const char *name, const char *kind, const char *space)
+{
+    shd_thread *thread = shd_thread_get();
+    if (thread == NULL || !shd_thread_enter(thread)) {
+        return 0;
+    }
+    uint32_t id = shd_depot_type(name, kind, space);
+    shd_thread_leave(thread);
+    return id;
+}
+
+uint32_t
+shd_record_detail(const char *utf8)
+{
+    shd_thread *thread = shd_thread_get();
+    if (utf8 == NULL || thread == NULL || !shd_thread_enter(thread)) {
+        return 0;
+    }
+    uint32_t id = shd_depot_detail_string(utf8);
+    shd_thread_leave(thread);
+    return id;
+}
+
+uint64_t
+shd_record_serial(void)
+{
+    return atomic_fetch_add_explicit(&shd_newest_serial, 1,
+                                     memory_order_relaxed)
+           + 1;
+}
+
+/* --- counts -------------------------------------------------------------------- */
+
+static void
+count_live(shd_header *header)
+{
+    _Atomic uint64_t *live = (_Atomic uint64_t *)&header->live;
+    uint64_t now = shd_table_live();
+    if (!header->watch) {
+        atomic_store_explicit(live, now, memory_order_relaxed);
+        return;
+    }
+    /* Whoever stores last has seen the last change. */
+    for (uint64_t then = now + 1; now != then; now = shd_table_live()) {
+        atomic_store(live, now);
+        then = now;
+    }
+}
+
+static void
+count_serial(shd_header *header, uint64_t serial)
+{
+    _Atomic uint64_t *newest = (_Atomic uint64_t *)&header->newest_serial;
+    uint64_t was = atomic_load_explicit(newest, memory_order_relaxed);
+    while (was < serial
+           && !atomic_compare_exchange_weak_explicit(newest, &was, serial,
+                                                     memory_order_relaxed,
+                                                     memory_order_relaxed)) {
+    }
+    count_live(header);
+}
+
+void
+shd_record_counted(uint64_t serial)
+{
+    shd_thread *thread = shd_thread_get();
+    if (thread != NULL && shd_thread_enter(thread)) {
+        count_serial(shd_rec.header, serial);
+        shd_thread_leave(thread);
+    }
+}
+
+void
+shd_record_count_live(void)
+{
+    shd_thread *thread = shd_thread_get();
+    if (thread != NULL && shd_thread_enter(thread)) {
+        count_live(shd_rec.header);
+        shd_thread_leave(thread);
+    }
+}
+
+/* --- live slots ------------------------------------------------------------------ */
+
+static shd_live *
+recorded_slot(uint32_t slot, uint64_t serial)
+{
+    shd_live *live = slot == 0 ? NULL : shd_recorder_live_if_made(slot);
+    return live != NULL && live->serial == serial ? live : NULL;
+}
+
+int
+shd_record_has(uint32_t slot, uint64_t serial)
+{
+    shd_thread *thread = shd_thread_get();
+    int has = 0;
+    if (thread != NULL && shd_thread_enter(thread)) {
+        has = recorded_slot(slot, serial) != NULL;
+        shd_thread_leave(thread);
+    }
+    return has;
+}
+
+void
+shd_record_retyped(const shd_subject *subject)
+{
+    shd_thread *thread = shd_thread_get();
+    if (thread == NULL || !shd_thread_enter(thread)) {
+        return;
+    }
+    shd_live *live = recorded_slot(subject->slot, subject->serial);
+    if (live != NULL && shd_recorder_live_try(live)) {
+        live->type = subject->type;
+        shd_recorder_live_end(live);
+    }
+    shd_thread_leave(thread);
+}
+
+void
+shd_record_vanished(const shd_subject *subject)
+{
+    shd_thread *thread = shd_thread_get();
+    if (thread == NULL || !shd_thread_enter(thread)) {
+        return;
+    }
+    count_live(shd_rec.header);
+    shd_live *live = recorded_slot(subject->slot, subject->serial);
+    if (live != NULL) {
+        shd_recorder_live_begin(live);
+        live->serial = 0;
+        shd_recorder_live_end(live);
+    }
+    shd_thread_leave(thread);
+}
+
+/* --- events ------------------------------------------------------------------------ */
+
+/* Writes the acquire event once more, from the live slot: the first one may
+   have been dropped, and the slot is about to be freed. */
+static void
+repeat_acquire(shd_writer *writer, const shd_live *live, uint64_t serial)
+{
+    shd_block_head *block;
+    if (shd_rec.header->dropped_events == 0) {
+        return;
+    }
+    shd_event *event = shd_recorder_begin(writer, live->thread, &block);
+    if (event == NULL) {
+        return;
+    }
+    event->ticks = live->ticks;
+    event->serial = serial;
+    event->value = live->value;
+    event->stack = live->stack;
+    event->thread = live->thread;
+    event->task = live->task;
+    event->test = live->test;
+    event->detail = live->detail;
+    event->type = live->type;
+    event->refs = 1;
+    event->kind = SHD_EVENT_ACQUIRE;
+    event->ending = SHD_ENDING_NONE;
+    event->flags = (uint16_t)(live->flags | SHD_FLAG_UNSAMPLED);
+    shd_recorder_commit(writer, block);
+}
+
+static inline void
+write_event(const shd_place *here, const shd_subject *subject, int kind,
+            uint32_t refs, int ending, int flags, int64_t value,
+            uint32_t detail, int pinned)
+{
+    shd_block_head *block;
+    shd_writer *writer = pinned ? NULL : &here->thread->writer;
+    shd_event *event = shd_recorder_begin(writer, here->thread_id, &block);
+    if (event != NULL) {
+        event->serial = subject->serial;
+        event->value = value;
+        event->stack = here->stack;
+        event->thread = here->thread_id;
+        event->task = here->task;
+        event->test = here->test;
+        event->detail = detail;
+        event->type = subject->type;
+        event->refs = refs;
+        event->kind = (uint8_t)kind;
+        event->ending = (uint8_t)ending;
+        event->flags = (uint16_t)flags;
+        shd_recorder_commit(writer, block);
+    }
+}
+
+void
+shd_record_appeared(const shd_place *here, const shd_subject *subject,
+                    int flags)
+{
+    if (!enter(here->thread)) {
+        return;
+    }
+    if (here->epoch == shd_rec.epoch) {
+        count_serial(shd_rec.header, subject->serial);
+        shd_live *live =
+            subject->slot ? shd_recorder_live(subject->slot) : NULL;
+        if (live != NULL) {
+            shd_recorder_live_begin(live);
+            live->serial = subject->serial;
+            live->ticks = shd_clock_ticks();
+            live->value = subject->value;
+            live->stack = live->last_stack = here->stack;
+            live->thread = here->thread_id;
+            live->task = here->task;
+            live->test = here->test;
+            live->detail = subject->detail;
+            live->type = subject->type;
+            live->refs = 1;
+            live->flags = (uint32_t)flags;
+            shd_recorder_live_end(live);
+        }
+        write_event(here, subject, SHD_EVENT_ACQUIRE, 1, SHD_ENDING_NONE,
+                    flags, subject->value, subject->detail, 0);
+    }
+    shd_thread_leave(here->thread);
+}
+
+void
+shd_record_event(const shd_place *here, const shd_subject *subject, int kind,
+                 uint32_t refs, int ending, int flags, int64_t value,
+                 uint32_t detail, int pinned)
+{
+    if (!enter(here->thread)) {
+        return;
+    }
+    if (here->epoch == shd_rec.epoch) {
+        shd_live *live = recorded_slot(subject->slot, subject->serial);
+        if (live != NULL && kind == SHD_EVENT_CLOSE
+            && (flags & SHD_FLAG_FINALIZER)) {
+            repeat_acquire(pinned ? NULL : &here->thread->writer, live,
+                           subject->serial);
+        }
+        write_event(here, subject, kind, refs, ending, flags, value, detail,
+                    pinned);
+        if (live != NULL && shd_recorder_live_try(live)) {
+            live->refs = refs;
+            live->last_stack = here->stack;
+            shd_recorder_live_end(live);
+        }
+    }
+    shd_thread_leave(here->thread);
+}
+
+void
+shd_record_swept(uint32_t slot, uint64_t serial, int64_t value, int error)
+{
+    shd_thread *thread = shd_thread_get();
+    if (thread == NULL || !shd_thread_enter(thread)) {
+        return;
+    }
+    count_live(shd_rec.header);
+    shd_live *live = recorded_slot(slot, serial);
+    if (live != NULL) {
+        /* Nobody's thread, and pinned: there may be no Python state left. */
+        const shd_place nowhere = {.thread = thread,
+                                   .thread_id = live->thread};
+        const shd_subject subject = {serial, value, live->type, 0, slot};
+        const int flags = SHD_FLAG_FINALIZER | SHD_FLAG_FINALIZING;
+        repeat_acquire(NULL, live, serial);
+        write_event(&nowhere, &subject, SHD_EVENT_CLOSE, 0, SHD_ENDING_SWEPT,
+                    flags, value, 0, 1);
+        if (error) {
+            write_event(&nowhere, &subject, SHD_EVENT_RELEASE_FAILED, 0,
+                        SHD_ENDING_NONE, flags, error, 0, 1);
+        }
+        shd_recorder_live_begin(live);
+        live->serial = 0;
+        shd_recorder_live_end(live);
+    }
+    shd_thread_leave(thread);
+}
