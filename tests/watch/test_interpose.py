@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import os
 import pathlib
-import platform
-import shutil
 import subprocess
 from dataclasses import dataclass
 
 import pytest
+from support_interpose import SOURCES, WATCH, compile_c, needs_interposition
 
 HERE = pathlib.Path(__file__).parent / "interpose"
-WATCH = pathlib.Path(__file__).parents[2] / "safehandle_debug/_core/watch"
-PARTS = ("interpose.c", "objects.c", "originals.c", "slots.c", "dlsym.c")
 
 SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
 
@@ -26,19 +23,7 @@ LINKING = {
     "not-relro": ["-Wl,-z,lazy", "-Wl,-z,norelro"],
 }
 
-pytestmark = [
-    pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler"),
-    pytest.mark.skipif(
-        platform.machine() not in {"x86_64", "aarch64"}, reason="needs a known processor"
-    ),
-]
-
-
-def compile_c(target: pathlib.Path, *arguments: str | pathlib.Path) -> pathlib.Path:
-    command = ["cc", "-std=gnu11", "-O1", "-g", "-Wall", "-o", target, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return target
+pytestmark = needs_interposition
 
 
 @dataclass(frozen=True)
@@ -64,7 +49,7 @@ class Programs:
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Programs:
     folder = tmp_path_factory.mktemp("interpose")
-    sources = [HERE / "main.c", *(WATCH / name for name in PARTS)]
+    sources = [HERE / "main.c", *SOURCES]
     rest = [f"-I{WATCH}", "-pthread", "-ldl"]
     compile_c(folder / "plain", *sources, *rest)
     compile_c(folder / "fixed", "-fno-pie", "-no-pie", *sources, *rest)

@@ -138,6 +138,11 @@ note(struct dl_phdr_info *info, size_t size, void *data)
         now->first = 0;
         read_counts(info, size, now);
         now->reloaded = now->removed != removed;
+        if (now->added == added && !now->reloaded) {
+            return 1;
+        }
+        walks++;
+        shd_objects_rewind();
     }
     uint32_t number = shd_objects_seen(info, now->reloaded, walks);
     if (number != 0 && now->reloaded) {
@@ -174,15 +179,20 @@ wait_for_loading(void)
     dladdr(NULL, &nothing);
 }
 
+/* 1: nothing more to do.  0: something was unloaded meanwhile. */
 static int
-walk(void)
+patch_new_once(void)
 {
     look now = {.first = 1};
-    walks++;
-    dl_iterate_phdr(note, &now);
+    if (dl_iterate_phdr(note, &now) != 0) {
+        return 1;
+    }
     shd_objects_settle(walks);
-    shd_slots_forget();
+    if (now.reloaded) {
+        shd_slots_forget();
+    }
     wait_for_loading();
+    shd_objects_rewind();
     if (dl_iterate_phdr(patch, &now) != 0) {
         return 0;
     }
@@ -191,18 +201,10 @@ walk(void)
     return 1;
 }
 
-static int
-is_news(void)
-{
-    look now = {0};
-    dl_iterate_phdr(read_counts, &now);
-    return now.added != added || now.removed != removed;
-}
-
 static void
 patch_new(void)
 {
-    for (int at = 0; at < TRIES && is_news() && !walk(); at++) {
+    for (int at = 0; at < TRIES && !patch_new_once(); at++) {
     }
 }
 
@@ -281,7 +283,7 @@ shd_interpose_stop(void)
     if (atomic_exchange(&started, 0)
         && !atomic_load_explicit(&inherited, memory_order_relaxed)) {
         while (dl_iterate_phdr(check, &back) == 1) {
-            walk();
+            patch_new();
         }
         shd_objects_unpatched();
     }

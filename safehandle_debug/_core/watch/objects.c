@@ -191,21 +191,45 @@ shd_interpose_objects(void)
                                       memory_order_relaxed);
 }
 
-uint32_t
-shd_objects_find(const struct dl_phdr_info *info)
+/* The dynamic linker lists the objects in the order of the last walk, mostly. */
+static uint32_t order[MOST];
+static uint32_t walked;
+
+void
+shd_objects_rewind(void)
+{
+    walked = 0;
+}
+
+static int
+is_there(uint32_t number, const struct dl_phdr_info *info)
+{
+    return number != 0 && shd_objects_get(number)->headers == info->dlpi_phdr
+           && shd_objects_get(number)->base == info->dlpi_addr
+           && !shd_objects_get(number)->gone;
+}
+
+static uint32_t
+search(const struct dl_phdr_info *info)
 {
     for (size_t at = 0; at < info->dlpi_phnum; at++) {
         const ElfW(Phdr) *header = &info->dlpi_phdr[at];
         if (header->p_type == PT_LOAD) {
             uint32_t number = number_at(info->dlpi_addr + header->p_vaddr);
-            if (number != 0
-                && shd_objects_get(number)->headers == info->dlpi_phdr) {
-                return number;
-            }
-            return 0;
+            return is_there(number, info) ? number : 0;
         }
     }
     return 0;
+}
+
+uint32_t
+shd_objects_find(const struct dl_phdr_info *info)
+{
+    uint32_t at = walked < MOST ? walked++ : 0;
+    if (!is_there(order[at], info)) {
+        order[at] = search(info);
+    }
+    return order[at];
 }
 
 static int
@@ -262,6 +286,7 @@ shd_objects_seen(const struct dl_phdr_info *info, int reloaded, uint32_t walk)
         }
         if (number == 0) {
             number = add(info, name);
+            order[walked - 1] = number;
         }
     }
     if (number != 0) {

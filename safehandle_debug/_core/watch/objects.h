@@ -42,7 +42,10 @@ uint32_t shd_objects_seen(const struct dl_phdr_info *info, int reloaded,
 /* Forgets what `walk` did not see, and publishes where the others are. */
 void shd_objects_settle(uint32_t walk);
 
-/* Number of the object that stands there, 0: none. */
+/* Before the objects are listed from the first one. */
+void shd_objects_rewind(void);
+
+/* Number of the object that is listed next, 0: not known. */
 uint32_t shd_objects_find(const struct dl_phdr_info *info);
 
 shd_object *shd_objects_get(uint32_t number);

@@ -9,14 +9,14 @@
 #include <string.h>
 
 enum {
-    MOST = 240,
-    PLACES = 1024,
+    MOST = 512,
+    PLACES = 2048,
     LONGEST = 31
 };
 
 static shd_original originals[MOST];
 static size_t known;
-static uint8_t places[PLACES]; /* number of the original, from 1 */
+static uint16_t places[PLACES]; /* number of the original, from 1 */
 
 /* Nearly all names of a big object fall at their first two letters. */
 static uint8_t starts[256];
@@ -123,7 +123,7 @@ add(const shd_hook *hook, void *libc)
     while (places[at % PLACES] != 0) {
         at++;
     }
-    places[at % PLACES] = (uint8_t)known;
+    places[at % PLACES] = (uint16_t)known;
     starts[start_of(hook->name)] = 1;
 }
 
