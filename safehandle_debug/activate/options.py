@@ -3,8 +3,9 @@
     off | sampled | full | 1      1 means full
     frames=32                     frames a stack keeps
     sample=100                    at `sampled`: one handle in so many
-    fds=on|off                    watch descriptors of all code
-    quarantine=256                closed descriptor numbers to park
+    fds=on|off                    watch descriptors and children of all code
+    quarantine=256                closed descriptor numbers to keep unused; 0: none
+    arm=0                         descriptors open before stacks are taken
     children=on|off               record the processes that it starts too
     size=256M                     bound of one recording; K, M, G are powers of 1024
     on_error=record|warn|raise|abort
@@ -23,18 +24,23 @@ OPTIONS = (
     "sample=100",
     "fds=on|off",
     "quarantine=256",
+    "arm=0",
     "children=on|off",
     "size=256M",
     "on_error=record|warn|raise|abort",
     "suppressions=FILE",
     "tracemalloc=on|off",
 )
+# Whether descriptors are watched when neither word asks for it or forbids it.
+FDS = False
+
 ON_ERROR = ("record", "warn", "raise", "abort")
 
 _SIZE_UNITS = {"K": 2**10, "M": 2**20, "G": 2**30}
 _FRAMES = (1, 1000)
 _SAMPLE = (1, 10**9)
 _QUARANTINE = (0, 10**6)
+_ARM = (0, 10**6)
 _SIZE = (2**20, 2**35)  # ids in a recording are 32 bits, of 8 bytes each
 
 
@@ -50,6 +56,7 @@ class Options:
     """
 
     __slots__ = (
+        "arm",
         "children",
         "fds",
         "frames",
@@ -66,18 +73,14 @@ class Options:
         self.level = level  # "off", "sampled" or "full"
         self.frames = 32
         self.sample = 100
-        self.fds: bool | None = None  # None: not said
-        self.quarantine: int | None = None  # None: not said
+        self.fds = FDS
+        self.quarantine = 256
+        self.arm = 0
         self.children = True
         self.size = 256 * 2**20  # bytes
         self.on_error = "record"
         self.suppressions: str | None = None  # a path as given
         self.tracemalloc = False
-
-    @property
-    def wants_descriptors(self) -> bool:
-        """True when the descriptor watch was asked for by name."""
-        return self.fds is True or (self.quarantine or 0) > 0
 
 
 def accepted() -> str:
@@ -111,6 +114,8 @@ def _set(options: Options, word: str) -> None:
         options.fds = _switch(name, value)
     elif name == "quarantine" and equals:
         options.quarantine = _number(name, value, *_QUARANTINE)
+    elif name == "arm" and equals:
+        options.arm = _number(name, value, *_ARM)
     elif name == "children" and equals:
         options.children = _switch(name, value)
     elif name == "size" and equals:

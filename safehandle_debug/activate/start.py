@@ -68,8 +68,6 @@ def _record(options: Options) -> None:
     if joining and not options.children and _records_another(inherited, pid, ticks):
         return
     suppressions = _readable(options.suppressions)
-    if options.wants_descriptors:
-        say("fds and quarantine are not available in this version; only SafeHandles are recorded")
     session = inherited
     try:
         if not joining:
@@ -90,9 +88,31 @@ def _record(options: Options) -> None:
         if session and not joining:
             _remove_if_empty(session)
         return
+    if options.fds:
+        _watch(options)
     os.environ[SESSION_VARIABLE] = session
     if not joining:
         prune(os.path.dirname(session))
+
+
+def _watch(options: Options) -> None:
+    """Watches descriptors too, where that can be done; SafeHandles are recorded anyway."""
+    start = getattr(_native, "watch_start", None)
+    if start is None:
+        say("descriptors cannot be watched on this platform; only SafeHandles are recorded")
+        return
+    import atexit
+
+    from safehandle_debug.activate import alarm
+
+    alarm.on_error = options.on_error
+    try:
+        start(options.quarantine, options.arm)
+    except (OSError, RuntimeError) as error:
+        say(f"{error}; only SafeHandles are recorded")
+        return
+    # Registered before the program's own, so it runs after them.
+    atexit.register(getattr(_native, "watch_reconcile"))  # noqa: B009
 
 
 def _records_another(session: str, pid: int, ticks: int) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from safehandle_debug.activate.options import LEVELS, OPTIONS, OptionError, Options, parse
+from safehandle_debug.activate.options import FDS, LEVELS, OPTIONS, OptionError, Options, parse
 
 
 def shown(options: Options) -> dict[str, object]:
@@ -12,11 +12,12 @@ def shown(options: Options) -> dict[str, object]:
 
 
 DEFAULTS = {
+    "arm": 0,
     "children": True,
-    "fds": None,
+    "fds": FDS,
     "frames": 32,
     "on_error": "record",
-    "quarantine": None,
+    "quarantine": 256,
     "sample": 100,
     "size": 256 * 2**20,
     "suppressions": None,
@@ -41,6 +42,7 @@ def test_a_level_alone_leaves_all_options_at_their_defaults(text: str, level: st
         ("fds=on", "fds", True),
         ("fds=off", "fds", False),
         ("quarantine=0", "quarantine", 0),
+        ("arm=500", "arm", 500),
         ("children=off", "children", False),
         ("size=1M", "size", 2**20),
         ("size=4096K", "size", 2**22),
@@ -93,6 +95,7 @@ def test_an_unknown_word_is_answered_with_all_that_are_known(text: str) -> None:
         ("frames=" + "9" * 5000, "from 1 to 1000"),
         ("sample=0", "whole number"),
         ("quarantine=-1", "whole number"),
+        ("arm=many", "whole number"),
         ("fds=yes", "on or off"),
         ("children=", "on or off"),
         ("tracemalloc=1", "on or off"),
@@ -108,17 +111,3 @@ def test_an_unknown_word_is_answered_with_all_that_are_known(text: str) -> None:
 def test_a_bad_value_is_answered_with_the_accepted_ones(word: str, hint: str) -> None:
     with pytest.raises(OptionError, match=hint):
         parse(f"full,{word}")
-
-
-@pytest.mark.parametrize(
-    ("text", "wanted"),
-    [
-        ("full", False),
-        ("full,fds=off", False),
-        ("full,quarantine=0", False),
-        ("full,fds=on", True),
-        ("full,quarantine=256", True),
-    ],
-)
-def test_the_descriptor_watch_counts_as_asked_for_when_named(text: str, wanted: bool) -> None:
-    assert parse(text).wants_descriptors is wanted

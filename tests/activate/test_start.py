@@ -98,16 +98,6 @@ def test_a_bad_value_is_one_line_and_the_program_runs_on(
     assert not root.exists()
 
 
-@pytest.mark.parametrize("option", ["fds=on", "quarantine=16"])
-def test_the_descriptor_watch_is_said_to_be_missing_and_handles_are_recorded(
-    launch: Launch, recordings: Recordings, option: str
-) -> None:
-    line = one_line(launch("-c", "print('ran')", value=f"full,{option}"))
-
-    assert "only SafeHandles are recorded" in line
-    assert len(recordings()) == 1
-
-
 def test_an_unreadable_suppressions_file_is_one_line_and_recording_goes_on(
     launch: Launch, recordings: Recordings, tmp_path: Path
 ) -> None:

@@ -1,0 +1,65 @@
+"""What the descriptor watch has to say at once, in the program that it watches.
+
+The core calls these two from the main thread, as soon as that is at a point
+where Python code may run.
+"""
+
+from __future__ import annotations
+
+import resource  # now, while there is a descriptor to load it with
+import warnings
+
+from safehandle_debug import _native
+
+# Room for the reader, its modules and one recording, where the program has none.
+_SPARE = 32
+_STACK_LEVEL = 2  # the line that the main thread is at
+
+on_error = "record"  # what SAFEHANDLE_DEBUG said
+_told = False
+
+
+def say(text: str) -> None:
+    """Warns of a wrong act, or raises, as on_error= asks."""
+    if on_error == "raise":
+        from safehandle_debug.errors import HandleStateError
+
+        raise HandleStateError(text)
+    if on_error == "warn":
+        warnings.warn(text, RuntimeWarning, _STACK_LEVEL)
+
+
+def exhausted() -> None:
+    """Says once on stderr that descriptors ran out, and who holds most of them."""
+    global _told
+    path = _native.recording_path()
+    if _told or path is None:
+        return
+    _told = True
+    from safehandle_debug.activate.start import say as tell
+
+    try:
+        text = _report(path)
+    except Exception as error:
+        # Whatever is missing here is missing because descriptors are.
+        text = f"EMFILE: descriptors exhausted; run 'safehandle report' ({error})"
+    for line in text.splitlines():
+        tell(line)
+
+
+def _report(path: str) -> str:
+    """Read from this process's own recording, with a few descriptors more than
+    the limit for as long as that takes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    room = soft + _SPARE if hard == resource.RLIM_INFINITY else min(soft + _SPARE, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (room, hard))
+    try:
+        from safehandle_debug.findings import render_exhaustion
+        from safehandle_debug.ledger import Ledger
+        from safehandle_debug.recording import open_recording
+
+        with Ledger(open_recording(path)) as ledger:
+            ledger.refresh()
+            return render_exhaustion(ledger)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
