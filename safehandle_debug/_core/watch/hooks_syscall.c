@@ -34,10 +34,10 @@ make(const call *it)
 }
 
 static long
-check_use(long result, long fd, const void *caller)
+check_use(const call *it, long result, const char *function)
 {
     if (SHD_UNLIKELY(result == -1) && errno == EBADF) {
-        shd_hook_bad((int)fd, "syscall", caller);
+        shd_hook_bad((int)it->a, function, it->caller);
     }
     return result;
 }
@@ -92,7 +92,7 @@ open_path_in(const call *it)
     }
     long result = make_with_room(it);
     was_opened(it, result, it->b);
-    return check_use(result, it->a, it->caller);
+    return check_use(it, result, "openat");
 }
 
 static long
@@ -110,7 +110,7 @@ create_or_change(const call *it)
     if ((int)it->a == -1) {
         return create(it);
     }
-    return check_use(make(it), it->a, it->caller);
+    return check_use(it, make(it), "signalfd");
 }
 
 static long
@@ -141,7 +141,7 @@ accept_one(const call *it)
 {
     long result = make_with_room(it);
     was_opened(it, result, 0);
-    return check_use(result, it->a, it->caller);
+    return check_use(it, result, "accept");
 }
 
 static long
@@ -151,7 +151,7 @@ receive(const call *it)
     if (result >= 0) {
         shd_hook_received((const struct msghdr *)it->b, it->caller);
     }
-    return check_use(result, it->a, it->caller);
+    return check_use(it, result, "recvmsg");
 }
 
 /* --- what gives them other numbers ------------------------------------------------ */
@@ -166,7 +166,7 @@ duplicate(const call *it)
     if (result >= 0) {
         shd_watch_duplicated((int)result, (int)it->a, it->caller);
     }
-    return check_use(result, it->a, it->caller);
+    return check_use(it, result, "dup");
 }
 
 static long
@@ -177,7 +177,7 @@ replace(const call *it)
         return -1;
     }
     if (!shd_hook_will_replace(from, to)) {
-        return check_use(make(it), from, it->caller);
+        return check_use(it, make(it), "dup2");
     }
     shd_watch_replacing(to, from, "dup2", it->caller);
     long result = make(it);
@@ -201,7 +201,7 @@ control(const call *it)
         return probe(it);
     }
     return shd_hook_may_use((int)it->a, "fcntl", it->caller)
-               ? check_use(make(it), it->a, it->caller)
+               ? check_use(it, make(it), "fcntl")
                : -1;
 }
 
@@ -210,7 +210,7 @@ control(const call *it)
 static long
 use(const call *it)
 {
-    return check_use(make(it), it->a, it->caller);
+    return check_use(it, make(it), "syscall");
 }
 
 static long
@@ -218,7 +218,7 @@ send_message(const call *it)
 {
     const struct msghdr *message = (const struct msghdr *)it->b;
     return shd_hook_may_send(message, "sendmsg", it->caller)
-               ? check_use(make(it), it->a, it->caller)
+               ? check_use(it, make(it), "sendmsg")
                : -1;
 }
 
