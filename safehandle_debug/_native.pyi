@@ -6,7 +6,7 @@ end are the core's whole interface to the floors above it.
 
 import os
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from types import GenericAlias, TracebackType
+from types import FrameType, GenericAlias, TracebackType
 from typing import (
     Any,
     ClassVar,
@@ -428,6 +428,10 @@ def problem_count() -> int:
 def set_test(name: str | None, /) -> None:
     """Marks this process's events from now on with a test's name."""
 
+def set_meta(json: str, /) -> bool:
+    """Replaces what the recording says of its process, JSON; False when it is
+    not recorded, or has no room for it."""
+
 def set_provenance_reader(reader: Callable[[Any, int], Any] | None, /) -> None: ...
 def sweep() -> int:
     """Releases all open handles that this process acquired; their ending is
@@ -441,3 +445,9 @@ def stack_source() -> str:
 
 def capture_stack() -> int:
     """Records the caller's stack; returns its id, 0 when not recording."""
+
+def frame_locals(frame: FrameType, /) -> dict[str, Any]:
+    """A function's local variables by name; cells as they are.
+
+    Unlike `f_locals` before 3.13 it leaves nothing behind in the frame.  Of a
+    module's or a class's frame: what the interpreter keeps there, if anything."""

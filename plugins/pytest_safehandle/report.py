@@ -42,7 +42,7 @@ class Leak:
     finding: Finding  # `leak` or `unbalanced`
     fixture: str | None = None  # "'db' (module)" when a fixture's
     during: str | None = None  # the test during which it was opened, if another
-    holder: str | None = None  # what holds it, if known
+    holder: str | None = None  # what holds it, if known; a line each
 
     @property
     def handle(self) -> History:
@@ -202,7 +202,9 @@ class Writer:
         if leak.during:
             lines.append(_row("during", leak.during))
         if leak.holder:
-            lines.append(_row("still held", leak.holder))
+            first, *others = leak.holder.splitlines()
+            lines.append(_row("still held", first))
+            lines += [_row("", other) for other in others]
         lines += self._source(leak.finding)
         return "\n".join(lines)
 

@@ -26,6 +26,7 @@ from pytest_safehandle.run import Run
 from pytest_safehandle.settings import Settings
 from safehandle_debug import _native
 from safehandle_debug.findings import Finding, findings_of, to_json
+from safehandle_debug.findings.holders import Root, Target, search
 from safehandle_debug.ledger import History, site_of
 from safehandle_debug.recording.format import Flag
 from safehandle_debug.testing import Misuse, Reader, Site, collect, reachable, settle, still_open
@@ -33,8 +34,8 @@ from safehandle_debug.testing import Misuse, Reader, Site, collect, reachable, s
 __all__ = ["Judge", "Verdict"]
 
 _OPEN: Final = ("leak", "unbalanced")
-_HOLDER_OBJECTS: Final = 20_000
 _HOLDER_S: Final = 0.2
+_MOST_TOLD: Final = 20  # leaks of one test whose holders are looked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,15 +226,19 @@ class Judge:
 
     def _confirmed(self, run: Run, serials: set[int]) -> list[Leak]:
         leaks: list[Leak] = []
-        for history in self.reader.histories(serials):
-            finding = self._open_finding(history)
-            if finding is None or self._is_expected(run, history):
-                continue
+        found = [
+            (history, finding)
+            for history in self.reader.histories(serials)
+            if (finding := self._open_finding(history)) is not None
+            and not self._is_expected(run, history)
+        ]
+        held = _holders(run.item, [history for history, _ in found])
+        for history, finding in found:
             scope = self.scopes.find(history.serial)
             fixture = None if scope is None else f"'{scope.name}' ({scope.scope})"
             during = None if history.test == run.item.nodeid else history.test
             self._told.add(history.serial)
-            leaks.append(Leak(finding, fixture, during, _holder(run.item, history)))
+            leaks.append(Leak(finding, fixture, during, held.get(history.serial)))
         if leaks:
             records = [leak.handle for leak in leaks]
             _call(run.item.ihook.pytest_handles_leaked, item=run.item, records=records)
@@ -400,21 +405,18 @@ def _call(hook: Any, **arguments: object) -> Any:
         raise HookFailed(error) from error
 
 
-def _holder(item: pytest.Item, history: History) -> str | None:
-    """What holds a leaked handle: the test's instance or a name of its module."""
+def _holders(item: pytest.Item, histories: Sequence[History]) -> dict[int, str]:
+    """What holds leaked handles, by serial: a line for each of their holders."""
     # Not item.instance: that would make a new one after a unittest's teardown.
     instance = vars(item).get("_instance")
-    places: list[tuple[str, Iterable[object]]] = []
-    if instance is not None:
-        places.append((f"self of {type(instance).__name__}", [instance]))
-    module = getattr(item, "module", None)
-    if module is not None:
-        name = module.__name__
-        places += [(f"{name}.{key}", [value]) for key, value in list(vars(module).items())]
-    deadline = time.monotonic() + _HOLDER_S
-    for place, roots in places:
-        if reachable(roots, [history], most=_HOLDER_OBJECTS, otherwise=False):
-            return place
-        if time.monotonic() > deadline:
-            break
-    return None
+    extra = [] if instance is None else [Root(f"{type(instance).__name__} self", instance)]
+    told = histories[:_MOST_TOLD]
+    targets = [Target(history.serial, history.owner, history.value) for history in told]
+    if not targets:
+        return {}
+    found = search(targets, seconds=_HOLDER_S, extra=extra)
+    return {
+        serial: "\n".join(holders.lines())
+        for serial, holders in found.items()
+        if holders.chains or holders.cycle
+    }

@@ -5,6 +5,7 @@
 #include "process.h"
 #include "recorder.h"
 #include "unwind.h"
+#include "locals.h"
 
 #include <stddef.h>
 #include <stdlib.h>
@@ -212,6 +213,25 @@ set_test(PyObject *Py_UNUSED(module), PyObject *name)
 }
 
 static PyObject *
+set_meta(PyObject *Py_UNUSED(module), PyObject *json)
+{
+    const char *text = PyUnicode_Check(json) ? PyUnicode_AsUTF8(json) : NULL;
+    if (text == NULL) {
+        if (!PyErr_Occurred()) {
+            PyErr_SetString(PyExc_TypeError, "meta must be str");
+        }
+        return NULL;
+    }
+    uint32_t id = shd_recording() ? shd_depot_string(text) : 0;
+    if (id != 0) {
+        /* The text is there before its number: a reader sees either one. */
+        atomic_store_explicit((_Atomic uint32_t *)&shd_rec.header->meta, id,
+                              memory_order_release);
+    }
+    return PyBool_FromLong(id != 0);
+}
+
+static PyObject *
 set_provenance_reader(PyObject *Py_UNUSED(module), PyObject *reader)
 {
     shd_interp *state = shd_interp_get();
@@ -297,6 +317,11 @@ static PyMethodDef module_methods[] = {
     {"set_test", set_test, METH_O,
      PyDoc_STR("set_test($module, name, /)\n--\n\n"
                "Marks this process's events from now on with a test's name.")},
+    {"set_meta", set_meta, METH_O,
+     PyDoc_STR(
+         "set_meta($module, json, /)\n--\n\n"
+         "Replaces what the recording says of its process; False when it "
+         "has no room.")},
     {"set_provenance_reader", set_provenance_reader, METH_O,
      PyDoc_STR("set_provenance_reader($module, reader, /)\n--\n\n"
                "Sets what SafeHandle.provenance() calls: reader(handle, "
@@ -315,6 +340,9 @@ static PyMethodDef module_methods[] = {
     {"capture_stack", capture_stack, METH_NOARGS,
      PyDoc_STR("capture_stack($module, /)\n--\n\n"
                "Stack id of the caller; 0 when not recording.")},
+    {"frame_locals", shd_frame_locals, METH_O,
+     PyDoc_STR("frame_locals($module, frame, /)\n--\n\n"
+               "A function's local variables by name; cells as they are.")},
     {NULL, NULL, 0, NULL},
 };
 

@@ -8,6 +8,7 @@ alone, and starts no thread.
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 
@@ -91,6 +92,8 @@ def _record(options: Options) -> None:
     if options.fds:
         _watch(options)
     os.environ[SESSION_VARIABLE] = session
+    # Registered before the program runs: called after its own exit functions.
+    atexit.register(_tell_holders)
     if not joining:
         prune(os.path.dirname(session))
 
@@ -101,8 +104,6 @@ def _watch(options: Options) -> None:
     if start is None:
         say("descriptors cannot be watched on this platform; only SafeHandles are recorded")
         return
-    import atexit
-
     from safehandle_debug.activate import alarm
 
     alarm.on_error = options.on_error
@@ -113,6 +114,25 @@ def _watch(options: Options) -> None:
         return
     # Registered before the program's own, so it runs after them.
     atexit.register(getattr(_native, "watch_reconcile"))  # noqa: B009
+
+
+def _tell_holders() -> None:
+    """Leaves word who holds what is still open; only then is anything loaded."""
+    if _native.recording_path() is None or not _native.open_since(0):
+        return
+    import gc
+
+    was_enabled = gc.isenabled()
+    gc.disable()  # or what we load decides when the program's garbage goes
+    try:
+        from safehandle_debug.findings.holders.told import write_holders
+
+        write_holders()
+    except (Exception, KeyboardInterrupt):
+        return  # the program's end is not ours to disturb
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _records_another(session: str, pid: int, ticks: int) -> bool:

@@ -88,6 +88,7 @@ def _finding(finding: Finding) -> dict[str, Any]:
         "culprit": _stack(finding.culprit),
         "victim": _handle(finding.victim) if finding.victim is not None else None,
         "prevented": finding.prevented,
+        "holders": list(finding.holders),
         "events": [_event(event) for event in _bounded(finding.events)],
     }
 

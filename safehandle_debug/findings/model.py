@@ -43,3 +43,4 @@ class Finding:
     serials: tuple[int, ...] = ()  # of the first few handles alike
     cwd: str = ""  # of the process: paths below it are shown relative
     sample: int = 1  # its process recorded one handle in so many
+    holders: tuple[str, ...] = ()  # what kept its owner alive to the end, a line each

@@ -18,6 +18,7 @@ from dataclasses import replace
 from safehandle_debug.findings.accepted import accepted
 from safehandle_debug.findings.descriptors import is_about_number, judged_acts
 from safehandle_debug.findings.fingerprint import Place, fingerprint, lines, places
+from safehandle_debug.findings.holders.told import read_holders
 from safehandle_debug.findings.model import Finding, FindingKind
 from safehandle_debug.findings.verdict import Verdict
 from safehandle_debug.findings.wording import named, plural, where
@@ -37,6 +38,7 @@ _ORDER: dict[FindingKind, int] = {
     "abandoned": 8,
 }
 _COUNTED = ("add-ref", "release", "dispose")  # events that change the count
+_HELD = ("leak", "abandoned")  # of handles that are open at the end
 _MOST_SERIALS = 16  # of handles alike
 
 _Identity = tuple[str, str, tuple[Place, ...]]  # kind, owner, places
@@ -95,7 +97,23 @@ def find(ledger: Ledger, *, now: bool = False, everything: bool = False) -> list
         finding = _finding(verdict, suspicion.example, ledger.history, ledger.cwd, ledger.sample)
         if everything or accepted(finding) is None:
             found.append((replace(finding, count=suspicion.count), suspicion.serials))
-    return _grouped(found, ledger.cwd)
+    return _with_holders(_grouped(found, ledger.cwd), ledger)
+
+
+def _with_holders(found: list[Finding], ledger: Ledger) -> list[Finding]:
+    """The findings with what the process itself said, at its end, who holds what."""
+    if not any(finding.kind in _HELD for finding in found):
+        return found
+    told = read_holders(ledger.recording)
+    if not told:
+        return found
+    result = []
+    for finding in found:
+        serial = next((each for each in finding.serials if each in told), None)
+        if finding.kind in _HELD and serial is not None:
+            finding = replace(finding, holders=tuple(told[serial].lines()))
+        result.append(finding)
+    return result
 
 
 def _hit_in_earnest(verdicts: Iterable[Verdict]) -> set[int]:

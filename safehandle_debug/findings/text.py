@@ -91,6 +91,8 @@ def render_finding(finding: Finding, *, color: bool = False, width: int = 100) -
     if finding.victim is not None:
         _victim(end, finding, finding.victim)
     _acts(end, finding)
+    for number, line in enumerate(finding.holders):
+        end.row("" if number else "held by", line)
     _ending(end, finding)
     if handle.events_dropped:
         end.row("note", "some of its events were dropped to stay within the recording's size")

@@ -63,6 +63,7 @@ class Recording:
         self._clock = Clock.of(mapping.header)
         self.path: Path = mapping.path
         self._live: dict[int, tuple[bytes, list[RawLive]]] = {}
+        self._meta_id = self.header.meta
         self.meta: dict[str, Any] = self._meta()
 
     @property
@@ -76,7 +77,9 @@ class Recording:
         Raises RecordingError when the file was damaged meanwhile."""
         changed = self._mapping.refresh()
         self._clock = Clock.of(self.header)
-        if not self.meta:
+        # A process may say more of itself at its end.
+        if not self.meta or self.header.meta != self._meta_id:
+            self._meta_id = self.header.meta
             self.meta = self._meta()
         return changed
 

@@ -53,6 +53,7 @@ def test_report(book: RecordingBuilder, read: Read) -> None:
         "culprit",
         "victim",
         "prevented",
+        "holders",
         "events",
     ]
     assert (leak["kind"], leak["severity"], leak["count"]) == ("leak", "error", 1)

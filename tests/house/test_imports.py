@@ -131,6 +131,10 @@ TALK_TO_THE_CORE = {
     "safehandle_debug.activate.start",
     "safehandle_debug.children",
     "safehandle_debug.cli.doctor",  # says whether this environment can record
+    # Who holds what is only known inside the process: it looks at itself.
+    "safehandle_debug.findings.holders.roots",
+    "safehandle_debug.findings.holders.search",
+    "safehandle_debug.findings.holders.told",
     "safehandle_debug.ledger.provenance",  # a handle's own history, asked of itself
     "safehandle_debug.testing",  # judges its own process, as the plugin does
 }

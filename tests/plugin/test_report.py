@@ -230,7 +230,7 @@ def test_source_line_is_marked(suite):
     )
     result.stdout.fnmatch_lines(
         [
-            "  still held     test_it.KEPT",
+            "  still held     test_it.KEPT[[]0]",
             "",
             '    KEPT.append(SafeFileHandle.open("/dev/null"))',
             "                " + "^" * 32,

@@ -34,6 +34,7 @@ _VOLATILE = [
     (re.compile(r"/tmp/(?:tmp|gateway-)\w+"), "/tmp/FOLDER"),
     (re.compile(r"\b(pid|process) \d+"), r"\1 PID"),
     (re.compile(r"\bfd \d+"), "fd N"),
+    (re.compile(r"\[\d{12,}\]"), "[IDENT]"),
     (re.compile(r"\b\d+(?:\.\d+)? ?(?:ns|µs|us|ms|s|min|h)\b"), "TIME"),
     (re.compile(r"\b\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:\.\d+)?Z?"), "MOMENT"),
     (re.compile(r"\b\d\d:\d\d:\d\d(?:\.\d+)?\b"), "MOMENT"),
