@@ -39,6 +39,7 @@ _ORDER: dict[FindingKind, int] = {
 }
 _COUNTED = ("add-ref", "release", "dispose")  # events that change the count
 _HELD = ("leak", "abandoned")  # of handles that are open at the end
+_STDERR = 2  # what is made stdin, stdout or stderr is so for the life of the process
 _MOST_SERIALS = 16  # of handles alike
 
 _Identity = tuple[str, str, tuple[Place, ...]]  # kind, owner, places
@@ -222,9 +223,10 @@ def _judged_watched(history: History, abandoned: bool, cwd: str) -> Verdict | No
 
     What a native thread opened has no place in any Python code: nobody could
     do anything about it."""
-    if history.late or not history.opened:
-        return None
     is_child = history.space == "pid"
+    is_standard = not is_child and history.value <= _STDERR
+    if history.late or is_standard or not history.opened:
+        return None
     began = f"{named(history)} {'started' if is_child else 'opened'}"
     began += f" at {where(history.opened, cwd)}"
     never = f"never {'waited for' if is_child else 'closed'}"

@@ -21,6 +21,7 @@ _BORROWED: Final = int(Flag.BORROWED)
 _IMPORTING: Final = int(Flag.IMPORTING)
 _INHERITED: Final = int(Flag.INHERITED)
 _UNSAMPLED: Final = int(Flag.UNSAMPLED)
+_FINALIZING: Final = int(Flag.FINALIZING)
 _LATE: Final = int(Flag.LATE)
 _OWNERS: Final = (KindCode.OWNED, KindCode.DISOWNED)
 
@@ -87,8 +88,10 @@ def from_events(
             if history.ending is None:
                 history.ending = "transferred" if raw.kind == KindCode.INVALIDATE else "closed"
             history.closed_at_ns = recording.to_ns(raw.ticks)
-            if history.watched and history.ending == "closed":
-                history.ending = _ending_by_stack(raw, history, recording)
+            if history.watched:
+                _change_owner(history, raw, recording)
+                if history.ending == "closed":
+                    history.ending = _ending_by_stack(raw, history, recording)
         elif raw.kind in _OWNERS:
             _change_owner(history, raw, recording)
         elif raw.kind == KindCode.SET_VALUE and live is None:
@@ -102,8 +105,12 @@ def from_events(
 
 
 def _ending_by_stack(raw: RawEvent, history: History, recording: Recording) -> Ending:
-    """`dropped` where a finalizer in Python called close()."""
-    return "dropped" if is_finalizer(recording.stack(raw.stack), history.opened) else "closed"
+    """`dropped` where a finalizer in Python called close().
+
+    When the interpreter ends there are no stacks, and nothing else runs."""
+    if raw.flags & _FINALIZING or is_finalizer(recording.stack(raw.stack), history.opened):
+        return "dropped"
+    return "closed"
 
 
 def _change_owner(history: History, raw: RawEvent, recording: Recording) -> None:

@@ -197,10 +197,13 @@ class Replay:
         if disposed:
             del self.disposed[serial]
         type, stack, acquire_flags = acquired
-        if ending == Ending.CLOSED and self._watch is not None:
-            closed_at = row[2]
-            if self._watch.is_watched(type) and self._watch.is_finalized(closed_at, stack):
-                ending = int(Ending.DROPPED)
+        if (
+            ending == Ending.CLOSED
+            and self._watch is not None
+            and self._watch.is_watched(type)
+            and (flags & _FINALIZING or self._watch.is_finalized(row[2], stack))
+        ):
+            ending = int(Ending.DROPPED)
         if ending not in _SUSPECT_ENDINGS:
             return
         if (flags | acquire_flags) & (_BORROWED | _INHERITED | _LATE):

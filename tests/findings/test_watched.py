@@ -75,6 +75,15 @@ def test_leak_of_an_owner_that_lived_to_the_end(book: RecordingBuilder, read: Re
     assert finding.message.startswith("FileIO fd 7 opened at ")
 
 
+def test_leak_that_a_python_finalizer_closed_at_the_end(
+    book: RecordingBuilder, read: Read
+) -> None:
+    """There are no stacks any more, and nothing but finalizers runs."""
+    handle = book.acquire("raw", stack=book.stack_here())
+    book.close(handle, flags=Flag.FINALIZING)
+    assert only(find(read(book.end()))).kind == "leak"
+
+
 def test_leak_after_detach(book: RecordingBuilder, read: Read) -> None:
     """Who let go of it is the culprit: it was in good hands until then."""
 
@@ -183,6 +192,11 @@ def close_that_calls_the_finalizer(book: RecordingBuilder) -> None:
     book.close(handle, stack=book.stack([frame("/srv/pool.py", each) for each in places]))
 
 
+def redirected_output(book: RecordingBuilder) -> None:
+    """dup2() onto stdout, for good."""
+    book.acquire("raw", value=1, stack=book.stack_here())
+
+
 def child_waited_for(book: RecordingBuilder) -> None:
     book.close(child(book), stack=in_library(book, ("subprocess.py", "Popen._wait")))
 
@@ -224,6 +238,7 @@ PROGRAMS = [
     kept_from_import,
     opened_and_closed_by_a_finalizer,
     close_that_calls_the_finalizer,
+    redirected_output,
     child_waited_for,
     child_that_still_runs,
     closed_number_refused,
