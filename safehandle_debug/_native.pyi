@@ -451,3 +451,19 @@ def frame_locals(frame: FrameType, /) -> dict[str, Any]:
 
     Unlike `f_locals` before 3.13 it leaves nothing behind in the frame.  Of a
     module's or a class's frame: what the interpreter keeps there, if anything."""
+
+# --- the descriptor watch ---
+
+def watch_start(quarantine: int = 0, arm: int = 0) -> None:
+    """Watches the descriptors and child processes of all code in this process.
+
+    quarantine: closed numbers to park at most; arm: descriptors that must be
+    open before stacks are recorded, 0: from the start.  Raises OSError."""
+
+def watch_stop() -> None: ...
+def watch_reconcile() -> int:
+    """Compares with /proc/self/fd; returns how many differences were recorded."""
+
+def watch_status() -> dict[str, Any]:
+    """on: bool; objects: loaded objects seen; slots: calls redirected; open:
+    descriptors open; parked: numbers in quarantine."""

@@ -1,5 +1,6 @@
 /* What all descriptor types share: close(2), fileno() and the constructor. */
 #include "events.h"
+#include "watch/watch.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -10,7 +11,7 @@ shd_descriptor_close(int64_t value, void *Py_UNUSED(extra))
 {
     /* Never retried: on Linux the number is free again even after EINTR, and
        may be somebody else's by the second call. */
-    if (close((int)value) == 0 || errno == EINTR) {
+    if (shd_watch_close((int)value) == 0 || errno == EINTR) {
         return 0;
     }
     return errno;

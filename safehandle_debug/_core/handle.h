@@ -233,6 +233,7 @@ int shd_view_add(PyObject *module, shd_interp *state);
 int shd_socket_add(PyObject *module, shd_interp *state);
 int shd_keyring_add(PyObject *module, shd_interp *state);
 int shd_crypto_add(PyObject *module, shd_interp *state);
+int shd_watch_add(PyObject *module, shd_interp *state);
 
 PyObject *shd_hold_new(shd_interp *state, shd_handle *handle);
 

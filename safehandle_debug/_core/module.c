@@ -6,6 +6,7 @@
 #include "recorder.h"
 #include "unwind.h"
 #include "locals.h"
+#include "watch/judge.h"
 
 #include <stddef.h>
 #include <stdlib.h>
@@ -191,6 +192,7 @@ live_count(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 static PyObject *
 problem_count(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
+    shd_judge_settle();
     return PyLong_FromUnsignedLongLong(shd_problems);
 }
 
@@ -378,6 +380,7 @@ module_exec(PyObject *module)
         shd_buffer_add,      shd_mapping_add,
         shd_view_add,        shd_socket_add,
         shd_keyring_add,     shd_crypto_add,
+        shd_watch_add,
     };
     for (size_t i = 0; i < Py_ARRAY_LENGTH(adders); i++) {
         if (adders[i](module, state) < 0) {

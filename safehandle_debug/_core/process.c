@@ -17,6 +17,7 @@
 #include "events.h"
 #include "recorder.h"
 #include "thread.h"
+#include "watch/watch.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -136,6 +137,7 @@ static void
 process_ended(void)
 {
     shd_process_sweep(EVERY_INTERP, SHD_SWEEP_NATIVE);
+    shd_watch_finish();
 }
 
 #if defined(__GLIBC__)
@@ -159,6 +161,7 @@ forked(void)
 {
     shd_events_forked();
     shd_thread_forked();
+    shd_watch_forked();
 }
 
 int

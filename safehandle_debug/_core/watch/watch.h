@@ -155,15 +155,20 @@ int shd_watch_reconcile(void);
 
 /* --- what the core itself does ------------------------------------------------- */
 
-/* A SafeHandle owns the number from now on / does so no more. */
+/* A SafeHandle owns the number from now on / does so no more, and the number
+ * stays open. */
 void shd_watch_adopted(int fd, uint64_t serial);
 void shd_watch_released(int fd, uint64_t serial);
 
-/* close(2) for SafeHandles: parks where it should.  As close(2). */
+/* close(2) for SafeHandles: parks where it should, and leaves alone what the
+ * number has become if somebody else closed it.  As close(2). */
 int shd_watch_close(int fd);
 
 /* After fork, in the child. */
 void shd_watch_forked(void);
+
+/* The process ends: the last look. */
+void shd_watch_finish(void);
 
 /* --- owners.c tells (with the GIL) ------------------------------------------- */
 

@@ -1,0 +1,303 @@
+/* Beginning, end, forks; and the comparison with what the kernel says. */
+#define _GNU_SOURCE
+#include "callsites.h"
+#include "depot.h"
+#include "events.h"
+#include "interpose.h"
+#include "judge.h"
+#include "listing.h"
+#include "natural.h"
+#include "owners.h"
+#include "quarantine.h"
+#include "state.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static uint32_t arm_at;
+static _Atomic int armed;
+static _Atomic int checking;
+static uint32_t checkpoint_round;
+
+int
+shd_watch_armed(void)
+{
+    return atomic_load_explicit(&armed, memory_order_relaxed);
+}
+
+void
+shd_watch_grown(int open)
+{
+    if (arm_at != 0 && (uint32_t)open >= arm_at && !shd_watch_armed()) {
+        atomic_store(&armed, 1);
+    }
+}
+
+void
+shd_watch_count_bare(int by)
+{
+    if (shd_recording()) {
+        __atomic_fetch_add(&shd_rec.header->bare, (uint64_t)(int64_t)by,
+                           __ATOMIC_RELAXED);
+    }
+}
+
+int
+shd_watch_make_room(const void *caller)
+{
+    (void)caller;
+    int error = errno;
+    int given = shd_quarantine_empty();
+    if (given == 0) {
+        static _Atomic int told;
+        shd_place here;
+        if (atomic_fetch_add(&told, 1) < 16 && shd_place_here(&here)) {
+            struct rlimit limit = {0};
+            getrlimit(RLIMIT_NOFILE, &limit);
+            shd_subject nothing = {0};
+            shd_record_event(&here, &nothing, SHD_EVENT_EXHAUSTED, 0, 0, 0,
+                             (int64_t)limit.rlim_cur, 0, 1);
+            shd_owners_soon(SHD_SOON_EXHAUSTED);
+        }
+        atomic_store(&armed, 1);
+    }
+    errno = error;
+    return given > 0;
+}
+
+void
+shd_watch_listed(void)
+{
+    shd_quarantine_hide();
+}
+
+/* --- what the kernel says -------------------------------------------------------- */
+
+static int
+kind_of(int fd)
+{
+    struct stat status;
+    if (fstat(fd, &status) < 0) {
+        return SHD_FD_UNKNOWN;
+    }
+    switch (status.st_mode & S_IFMT) {
+    case S_IFREG:
+        return SHD_FD_FILE;
+    case S_IFDIR:
+        return SHD_FD_DIRECTORY;
+    case S_IFIFO:
+        return SHD_FD_PIPE;
+    case S_IFSOCK:
+        return SHD_FD_SOCKET;
+    case S_IFCHR:
+        return isatty(fd) ? SHD_FD_TERMINAL : SHD_FD_FILE;
+    default:
+        return SHD_FD_UNKNOWN;
+    }
+}
+
+/* Open before the watch began: somebody else's, never judged. */
+static void
+note_foreign(int fd)
+{
+    shd_number *number = shd_number_make(fd);
+    if (number != NULL
+        && shd_word_state(atomic_load(&number->word)) != SHD_NUMBER_OPEN
+        && shd_word_state(atomic_load(&number->word)) != SHD_NUMBER_OURS) {
+        number->natural = fd;
+        number->slot = 0;
+        atomic_store(&number->object, 0);
+        shd_natural_take_at(fd, 0);
+        atomic_fetch_add(&shd_watch_open, 1);
+        atomic_store(&number->word,
+                     shd_word(0, SHD_NUMBER_OPEN, SHD_OWNER_RAW, kind_of(fd)));
+    }
+}
+
+static int
+note_late(int fd)
+{
+    shd_number *number = shd_number_make(fd);
+    uint64_t word = number == NULL ? 0 : atomic_load(&number->word);
+    int state = shd_word_state(word);
+    if (number == NULL || state == SHD_NUMBER_OPEN || state == SHD_NUMBER_OURS
+        || state == SHD_NUMBER_CLOSING || state == SHD_NUMBER_PARKED) {
+        return 0;
+    }
+    shd_watch_begin(fd, kind_of(fd), SHD_OWNER_RAW, NULL, 0, SHD_FLAG_LATE,
+                    -1);
+    return 1;
+}
+
+typedef struct {
+    int begins; /* the watch does */
+    int changes;
+} look;
+
+static int
+look_at(long fd, void *arg)
+{
+    look *now = arg;
+    if (now->begins) {
+        note_foreign((int)fd);
+    }
+    else {
+        now->changes += note_late((int)fd);
+    }
+    shd_number *number = shd_number_find((int)fd);
+    if (number != NULL) {
+        number->round = checkpoint_round;
+    }
+    return 0;
+}
+
+static int
+end_missing(void)
+{
+    int changes = 0;
+    int end = shd_numbers_end();
+    for (int fd = 0; fd < end; fd++) {
+        shd_number *number = shd_number_find(fd);
+        if (number == NULL || number->round == checkpoint_round) {
+            continue;
+        }
+        uint64_t word = atomic_load(&number->word);
+        if (shd_word_state(word) != SHD_NUMBER_OPEN
+            || syscall(SYS_fcntl, fd, F_GETFD) >= 0 || errno != EBADF
+            || !atomic_compare_exchange_strong(
+                &number->word, &word,
+                shd_word_with_state(word, SHD_NUMBER_CLOSED))) {
+            continue;
+        }
+        shd_watch_end_unseen(fd, number, word);
+        changes++;
+    }
+    return changes;
+}
+
+int
+shd_watch_reconcile(void)
+{
+    if (!shd_watch_running() || atomic_exchange(&checking, 1)) {
+        return 0;
+    }
+    int error = errno;
+    shd_watch_enter();
+    shd_judge_settle();
+    shd_interpose_again();
+    shd_quarantine_refresh();
+    checkpoint_round++;
+    look now = {0, 0};
+    if (shd_listing("/proc/self/fd", look_at, &now) == 0) {
+        now.changes += end_missing();
+    }
+    shd_children_checkpoint();
+    shd_watch_leave();
+    atomic_store(&checking, 0);
+    errno = error;
+    return now.changes;
+}
+
+/* --- beginning and end -------------------------------------------------------------- */
+
+int
+shd_watch_start(int quarantine, uint32_t arm)
+{
+    if (shd_watch_running()) {
+        return 0;
+    }
+    arm_at = arm;
+    atomic_store(&armed, arm == 0);
+    checkpoint_round++;
+    look now = {1, 0};
+    shd_listing("/proc/self/fd", look_at, &now);
+    shd_quarantine_start(quarantine);
+    char why[256];
+    size_t count;
+    const shd_hook *hooks = shd_hooks(&count);
+    if (shd_interpose_start(hooks, count, why, sizeof(why)) < 0) {
+        shd_quarantine_stop();
+        PyErr_SetString(PyExc_OSError, why);
+        return -1;
+    }
+    atomic_store(&shd_watch_is_on, 1);
+    if (shd_owners_start() < 0) {
+        shd_watch_stop();
+        return -1;
+    }
+    if (shd_recording()) {
+        shd_rec.header->watch = 1;
+    }
+    return 0;
+}
+
+void
+shd_watch_stop(void)
+{
+    if (!shd_watch_running()) {
+        return;
+    }
+    shd_watch_reconcile();
+    shd_owners_stop();
+    atomic_store(&shd_watch_is_on, 0);
+    shd_interpose_stop();
+    shd_quarantine_stop();
+}
+
+void
+shd_watch_finish(void)
+{
+    if (shd_watch_running()) {
+        shd_watch_reconcile();
+        shd_watch_enter();
+        shd_children_end();
+        shd_watch_leave();
+        shd_quarantine_hide();
+    }
+}
+
+void
+shd_watch_forked(void)
+{
+    if (!shd_watch_running()) {
+        return;
+    }
+    atomic_store(&checking, 0);
+    shd_inside_forked();
+    shd_judge_forked();
+    shd_quarantine_forked();
+    shd_children_forked();
+}
+
+void
+shd_watch_leaving(int status)
+{
+    if (shd_recording() && shd_rec.pid == getpid()) {
+        shd_watch_enter();
+        shd_judge_settle();
+        shd_watch_leave();
+        shd_rec.header->abrupt = 1;
+        shd_recorder_mark_ended(status);
+    }
+}
+
+void
+shd_watch_exec(void)
+{
+    shd_watch_leaving(SHD_STATUS_UNKNOWN);
+}
+
+void
+shd_watch_exec_failed(void)
+{
+    if (shd_recording() && shd_rec.pid == getpid()) {
+        shd_rec.header->abrupt = 0;
+        __atomic_store_n(&shd_rec.header->ended, SHD_ENDED_RUNNING,
+                         __ATOMIC_RELEASE);
+    }
+}

@@ -1,0 +1,301 @@
+/* A number loses its handle: closed, replaced, swept away. */
+#define _GNU_SOURCE
+#include "callsites.h"
+#include "depot.h"
+#include "events.h"
+#include "judge.h"
+#include "natural.h"
+#include "owners.h"
+#include "quarantine.h"
+#include "state.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static int
+ending_now(void)
+{
+    switch (shd_owners_finalizing()) {
+    case 1:
+        return SHD_ENDING_DROPPED;
+    case 2:
+        return SHD_ENDING_COLLECTED;
+    default:
+        return SHD_ENDING_CLOSED;
+    }
+}
+
+enum closer {
+    RIGHTFUL,
+    BEHIND
+};
+
+static enum closer
+judge_closer(uint64_t word, enum shd_owner behalf, const void *caller)
+{
+    enum shd_owner owner = (enum shd_owner)shd_word_owner(word);
+    if (owner == SHD_OWNER_RAW || owner == behalf
+        || (owner == SHD_OWNER_SCANDIR && behalf == SHD_OWNER_DIR)) {
+        return RIGHTFUL;
+    }
+    return shd_callsites_judge(caller, owner) == SHD_CLOSER_STRANGER
+               ? BEHIND
+               : RIGHTFUL;
+}
+
+/* Records the end of the handle that `word` names; the record is CLOSING.
+ * `behind`: by another than its owner. */
+void
+shd_watch_end(int fd, shd_number *number, uint64_t word, const char *how,
+              int behind, int ending)
+{
+    uint64_t serial = shd_word_serial(word);
+    int owner = shd_word_owner(word);
+    shd_natural_give(number->natural, serial);
+    atomic_fetch_sub(&shd_watch_open, 1);
+    if (word & SHD_WORD_BARE) {
+        shd_watch_count_bare(-1);
+        return;
+    }
+    if (serial == 0 || shd_is_inherited(serial)) {
+        return;
+    }
+    shd_subject subject = shd_judge_subject(fd, number, word);
+    shd_place here;
+    if (shd_place_here(&here)) {
+        int flags = 0;
+        if (ending == SHD_ENDING_DROPPED || ending == SHD_ENDING_COLLECTED) {
+            flags |= SHD_FLAG_FINALIZER;
+        }
+        if (shd_is_finalizing()) {
+            flags |= SHD_FLAG_FINALIZING;
+        }
+        if (word & SHD_WORD_SECOND && !behind) {
+            shd_judge_double_owner(&here, &subject, number);
+        }
+        if (shd_watch_somebody_waits(fd, number, word)) {
+            __atomic_fetch_add(&shd_problems, 1, __ATOMIC_RELAXED);
+            shd_record_event(&here, &subject, SHD_EVENT_USE_CLOSED, 0, 0,
+                             SHD_FLAG_IN_USE, fd, shd_depot_string(how), 1);
+        }
+        if (owner != SHD_OWNER_SAFEHANDLE) {
+            shd_record_event(&here, &subject, SHD_EVENT_CLOSE, 0, ending,
+                             flags, fd, behind ? shd_depot_string(how) : 0, 0);
+        }
+    }
+    if (behind) {
+        shd_judge_behind(&subject, fd, how);
+    }
+    if (owner != SHD_OWNER_SAFEHANDLE) {
+        shd_record_vanished(&subject);
+        shd_watch_forget_entry(number->slot, serial);
+    }
+}
+
+/* 1 when this call has the number for itself now. */
+int
+shd_watch_claim(shd_number *number, uint64_t *word)
+{
+    while (shd_word_state(*word) == SHD_NUMBER_OPEN) {
+        if (atomic_compare_exchange_weak(
+                &number->word, word,
+                shd_word_with_state(*word, SHD_NUMBER_CLOSING))) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+void
+shd_watch_mark_closed(shd_number *number, uint64_t word)
+{
+    atomic_store_explicit(&number->word,
+                          shd_word_with_state(word, SHD_NUMBER_CLOSED),
+                          memory_order_release);
+}
+
+static enum shd_verdict
+refuse(int fd, shd_number *number, uint64_t word, const char *how)
+{
+    shd_judge_stale(fd, number, word, SHD_WRONG_CLOSE, how);
+    return SHD_REFUSE;
+}
+
+enum shd_verdict
+shd_watch_closing(int fd, const char *how, enum shd_owner owner, int may_park,
+                  const void *caller)
+{
+    shd_number *number = shd_number_find(fd);
+    if (number == NULL) {
+        shd_judge_next(fd, 0);
+        return SHD_CALL;
+    }
+    if (shd_callsites_learning()) {
+        shd_callsites_learn(caller);
+    }
+    int error = errno;
+    enum shd_verdict verdict = SHD_CALL;
+    uint64_t word = atomic_load_explicit(&number->word, memory_order_acquire);
+    int state = shd_word_state(word);
+    shd_judge_next(fd,
+                   state == SHD_NUMBER_PARKED || state == SHD_NUMBER_CLOSING);
+    if (shd_watch_claim(number, &word)) {
+        int behind = judge_closer(word, owner, caller) == BEHIND && fd > 2
+                     && !shd_is_inherited(shd_word_serial(word));
+        if (behind && shd_on_error == SHD_ON_ERROR_RAISE) {
+            shd_subject subject = shd_judge_subject(fd, number, word);
+            atomic_store(&number->word, word);
+            shd_judge_behind(&subject, fd, how);
+            errno = error;
+            return SHD_REFUSE;
+        }
+        shd_watch_end(fd, number, word, how, behind, ending_now());
+        if (may_park && shd_word_serial(word) != 0
+            && !shd_is_inherited(shd_word_serial(word))
+            && shd_quarantine_takes(fd, shd_word_kind(word))
+            && shd_quarantine_park(fd, number, word)) {
+            verdict = SHD_DONE;
+        }
+        else {
+            shd_watch_mark_closed(number, word);
+        }
+    }
+    else {
+        switch (shd_word_state(word)) {
+        case SHD_NUMBER_PARKED:
+        case SHD_NUMBER_CLOSING:
+            verdict = refuse(fd, number, word, how);
+            break;
+        case SHD_NUMBER_OURS:
+            verdict = SHD_REFUSE;
+            break;
+        default:
+            break;
+        }
+    }
+    errno = error;
+    return verdict;
+}
+
+int
+shd_watch_close(int fd)
+{
+    shd_number *number = shd_number_find(fd);
+    uint64_t word = number == NULL ? 0 : atomic_load(&number->word);
+    if (!shd_watch_running() || shd_word_state(word) == SHD_NUMBER_UNKNOWN
+        || shd_word_state(word) == SHD_NUMBER_CLOSED) {
+        return close(fd);
+    }
+    if (shd_word_owner(word) != SHD_OWNER_SAFEHANDLE
+        || !shd_watch_claim(number, &word)) {
+        /* Somebody closed it behind the object's back: what has the number
+           now, if anything has, is not ours to close. */
+        if (shd_word_state(word) == SHD_NUMBER_PARKED) {
+            shd_judge_stale(fd, number, word, SHD_WRONG_CLOSE, "close");
+        }
+        errno = EBADF;
+        return -1;
+    }
+    shd_watch_end(fd, number, word, "close", 0, SHD_ENDING_CLOSED);
+    if (!shd_is_inherited(shd_word_serial(word))
+        && shd_quarantine_takes(fd, shd_word_kind(word))
+        && shd_quarantine_park(fd, number, word)) {
+        return 0;
+    }
+    shd_watch_mark_closed(number, word);
+    return close(fd);
+}
+
+/* --- over and across ------------------------------------------------------------ */
+
+void
+shd_watch_replacing(int fd, int from, const char *how, const void *caller)
+{
+    shd_number *number = shd_number_find(fd);
+    shd_judge_next(-1, 0);
+    if (number == NULL || fd == from) {
+        return;
+    }
+    int error = errno;
+    /* A call that will fail replaces nothing. */
+    if (syscall(SYS_fcntl, from, F_GETFD) < 0) {
+        errno = error;
+        return;
+    }
+    uint64_t word = atomic_load_explicit(&number->word, memory_order_acquire);
+    if (shd_watch_claim(number, &word)) {
+        int behind = fd > 2 && !shd_is_inherited(shd_word_serial(word))
+                     && judge_closer(word, SHD_OWNER_RAW, caller) == BEHIND;
+        int natural = number->natural;
+        shd_watch_end(fd, number, word, how, behind, SHD_ENDING_CLOSED);
+        number->natural = natural;
+        shd_watch_mark_closed(number, word);
+    }
+    else if (shd_word_state(word) == SHD_NUMBER_OURS) {
+        shd_quarantine_lost(fd);
+        atomic_store(&number->word, 0);
+    }
+    else if (shd_word_state(word) == SHD_NUMBER_PARKED) {
+        /* Closing a number and naming it anew is right, as long as nobody
+           would have got it meanwhile. */
+        if (shd_natural_holder(number->natural) != 0) {
+            shd_judge_stale(fd, number, word, SHD_WRONG_USE, how);
+            number->natural = -1;
+        }
+        shd_quarantine_forget(number, word);
+    }
+    errno = error;
+}
+
+void
+shd_watch_replaced(int result, int from, const void *caller)
+{
+    (void)caller;
+    if (result < 0 || result == from) {
+        return;
+    }
+    shd_number *number = shd_number_find(result);
+    uint64_t word = number == NULL ? 0 : atomic_load(&number->word);
+    /* Whoever names a number has it from the handle that was there. */
+    shd_watch_begin_like(
+        result, from,
+        shd_word_state(word) == SHD_NUMBER_CLOSED ? number->natural : result);
+}
+
+/* What closes more than this at once closes whatever there is. */
+#define WIDE 64
+
+void
+shd_watch_closing_range(unsigned int first, unsigned int last,
+                        const void *caller)
+{
+    int error = errno;
+    int end = shd_numbers_end();
+    int wide = last - first >= WIDE;
+    shd_judge_next(-1, 0);
+    for (int fd = (int)first; first <= last && fd < end; fd++) {
+        if ((unsigned int)fd > last) {
+            break;
+        }
+        shd_number *number = shd_number_find(fd);
+        uint64_t word = number == NULL ? 0 : atomic_load(&number->word);
+        if (number != NULL && shd_watch_claim(number, &word)) {
+            int behind =
+                !wide && fd > 2 && !shd_is_inherited(shd_word_serial(word))
+                && judge_closer(word, SHD_OWNER_RAW, caller) == BEHIND;
+            shd_watch_end(fd, number, word, "closerange", behind,
+                          SHD_ENDING_CLOSED);
+            shd_watch_mark_closed(number, word);
+        }
+        else if (shd_word_state(word) == SHD_NUMBER_OURS) {
+            shd_quarantine_lost(fd);
+            atomic_store(&number->word, 0);
+        }
+        else if (shd_word_state(word) == SHD_NUMBER_PARKED) {
+            shd_quarantine_forget(number, word);
+        }
+    }
+    errno = error;
+}

@@ -1,0 +1,75 @@
+/* The watch's switch, as Python sees it. */
+#include "handle.h"
+#include "interpose.h"
+#include "quarantine.h"
+#include "state.h"
+
+PyDoc_STRVAR(watch_start_doc,
+"watch_start(quarantine=0, arm=0)\n--\n\n"
+"Watches the descriptors and child processes of all code in this process.\n\n"
+"quarantine: closed numbers to park at most.  arm: descriptors that must be\n"
+"open before stacks are recorded, 0: from the start.  Raises OSError.");
+
+static PyObject *
+watch_start(PyObject *Py_UNUSED(module), PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"quarantine", "arm", NULL};
+    int quarantine = 0;
+    unsigned int arm = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|iI", names, &quarantine,
+                                     &arm)
+        || shd_watch_start(quarantine, arm) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(watch_stop_doc,
+"watch_stop()\n--\n\nGives libc's functions back to all code.");
+
+static PyObject *
+watch_stop(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    shd_watch_stop();
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(watch_reconcile_doc,
+"watch_reconcile()\n--\n\n"
+"Compares with /proc/self/fd; returns how many differences were recorded.");
+
+static PyObject *
+watch_reconcile(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    return PyLong_FromLong(shd_watch_reconcile());
+}
+
+PyDoc_STRVAR(watch_status_doc,
+"watch_status()\n--\n\n"
+"{'on', 'objects', 'slots', 'open', 'parked'}: whether the watch runs, loaded\n"
+"objects seen, calls redirected, descriptors open, numbers parked.");
+
+static PyObject *
+watch_status(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    return Py_BuildValue(
+        "{s:N,s:n,s:n,s:i,s:i}", "on", PyBool_FromLong(shd_watch_running()),
+        "objects", (Py_ssize_t)shd_interpose_objects(), "slots",
+        (Py_ssize_t)shd_interpose_slots(), "open",
+        atomic_load(&shd_watch_open), "parked", shd_quarantine_parked());
+}
+
+static PyMethodDef methods[] = {
+    {"watch_start", (PyCFunction)(void (*)(void))watch_start,
+     METH_VARARGS | METH_KEYWORDS, watch_start_doc},
+    {"watch_stop", watch_stop, METH_NOARGS, watch_stop_doc},
+    {"watch_reconcile", watch_reconcile, METH_NOARGS, watch_reconcile_doc},
+    {"watch_status", watch_status, METH_NOARGS, watch_status_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+int
+shd_watch_add(PyObject *module, shd_interp *Py_UNUSED(state))
+{
+    return PyModule_AddFunctions(module, methods);
+}

@@ -1,0 +1,252 @@
+#include "judge.h"
+
+#include "depot.h"
+#include "events.h"
+#include "natural.h"
+#include "state.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define HELD 64
+
+/* A finding that waits for its thread's next call.  `state` says who has the
+ * entry. */
+typedef struct held_back {
+    struct held_back *next; /* of the same run of neighbours */
+    _Atomic int state;
+    int fd;
+    int kind;
+    int flags;
+    int64_t value;
+    shd_subject subject;
+    shd_place here;
+    const char *how;
+} held_back;
+
+enum {
+    FREE,
+    FILLING,
+    WAITING
+};
+
+static held_back held[HELD];
+
+static _Thread_local struct {
+    held_back *mine;
+    int last;       /* number of the last close, -1: another call came after */
+    uint32_t stack; /* of that close */
+    int sweeping;   /* the last closes went from neighbour to neighbour */
+} turn __attribute__((tls_model("initial-exec"))) = {NULL, -1, 0, 0};
+
+shd_subject
+shd_judge_subject(int fd, const shd_number *number, uint64_t word)
+{
+    shd_subject subject = {
+        .serial = shd_word_serial(word),
+        .value = fd,
+        .type = shd_watch_type(shd_word_owner(word), shd_word_kind(word)),
+        .detail = number->epoch == shd_rec.epoch ? number->detail : 0,
+        .slot = word & SHD_WORD_BARE ? 0 : number->slot,
+    };
+    return subject;
+}
+
+static void
+say(const held_back *what)
+{
+    shd_record_event(&what->here, &what->subject, what->kind, 0, 0,
+                     what->flags, what->value, shd_depot_string(what->how), 1);
+}
+
+/* Whoever takes the entry out of WAITING says it, or drops it. */
+static int
+take_out(held_back *what)
+{
+    int waiting = WAITING;
+    return atomic_compare_exchange_strong(&what->state, &waiting, FILLING);
+}
+
+static void
+alarm_now(int fd, int kind, const char *how)
+{
+    char text[160];
+    int length =
+        snprintf(text, sizeof(text),
+                 "safehandle: %s of fd %d: %s; aborted as "
+                 "on_error=abort asks\n",
+                 how, fd,
+                 kind == SHD_EVENT_CLOSED_BEHIND ? "its owner still holds it"
+                                                 : "it was closed before");
+    if (write(2, text, (size_t)length) < 0) {
+        /* abort() will say it. */
+    }
+    abort();
+}
+
+static void
+report(int fd, const shd_subject *subject, int kind, int flags, int64_t value,
+       const char *how, int may_wait)
+{
+    held_back now;
+    if (!shd_place_here(&now.here)) {
+        return;
+    }
+    __atomic_fetch_add(&shd_problems, 1, __ATOMIC_RELAXED);
+    if (shd_on_error == SHD_ON_ERROR_ABORT) {
+        may_wait = 0;
+    }
+    held_back *entry = NULL;
+    for (int i = 0; may_wait && i < HELD; i++) {
+        int is_free = FREE;
+        if (atomic_compare_exchange_strong(&held[i].state, &is_free,
+                                           FILLING)) {
+            entry = &held[i];
+            break;
+        }
+    }
+    if (entry == NULL) {
+        entry = &now;
+    }
+    entry->here = now.here;
+    entry->fd = fd;
+    entry->kind = kind;
+    entry->flags = flags;
+    entry->value = value;
+    entry->subject = *subject;
+    entry->subject.slot = 0; /* may be another's by then */
+    entry->how = how;
+    if (entry == &now) {
+        say(entry);
+        if (shd_on_error == SHD_ON_ERROR_ABORT) {
+            alarm_now(fd, kind, how);
+        }
+        return;
+    }
+    entry->next = turn.mine;
+    turn.mine = entry;
+    turn.stack = now.here.stack;
+    atomic_store(&entry->state, WAITING);
+}
+
+/* Ends the run: says what is held back of it, or drops it. */
+static void
+end_run(int is_loop)
+{
+    held_back *next;
+    for (held_back *each = turn.mine; each != NULL; each = next) {
+        next = each->next;
+        if (!take_out(each)) {
+            continue;
+        }
+        if (is_loop) {
+            __atomic_fetch_sub(&shd_problems, 1, __ATOMIC_RELAXED);
+        }
+        else {
+            say(each);
+        }
+        atomic_store(&each->state, FREE);
+    }
+    turn.mine = NULL;
+}
+
+void
+shd_judge_next(int fd, int is_stale)
+{
+    int neighbour = fd >= 0 && turn.last >= 0
+                    && (fd == turn.last + 1 || fd == turn.last - 1);
+    turn.last = fd;
+    if (turn.mine == NULL) {
+        turn.sweeping &= neighbour;
+        return;
+    }
+    /* A loop comes back to the same line. */
+    shd_place here;
+    int same = neighbour && shd_place_here(&here) && here.stack == turn.stack;
+    if (!same) {
+        turn.sweeping = 0;
+        end_run(0);
+    }
+    else if (!is_stale) {
+        /* Not the ends of a pipe closed twice: it takes what was never ours,
+           too. */
+        turn.sweeping = 1;
+        end_run(1);
+    }
+}
+
+int
+shd_judge_sweeping(int fd)
+{
+    return turn.sweeping && turn.last == fd;
+}
+
+void
+shd_judge_settle(void)
+{
+    for (int i = 0; i < HELD; i++) {
+        if (take_out(&held[i])) {
+            say(&held[i]);
+            atomic_store(&held[i].state, FREE);
+        }
+    }
+}
+
+void
+shd_judge_forked(void)
+{
+    for (int i = 0; i < HELD; i++) {
+        atomic_store(&held[i].state, FREE);
+    }
+    turn.mine = NULL;
+    turn.last = -1;
+    turn.sweeping = 0;
+}
+
+void
+shd_judge_stale(int fd, shd_number *number, uint64_t word, int wrong,
+                const char *how)
+{
+    uint64_t serial = shd_word_serial(word);
+    if (serial == 0 || shd_is_inherited(serial) || fd <= 2
+        || (wrong == SHD_WRONG_CLOSE && shd_judge_sweeping(fd))) {
+        return;
+    }
+    shd_subject subject = shd_judge_subject(fd, number, word);
+    int flags = SHD_FLAG_STALE;
+    int parked = shd_word_state(word) == SHD_NUMBER_PARKED;
+    uint64_t victim = parked ? shd_natural_holder(number->natural) : 0;
+    if (victim != 0 && victim != serial) {
+        report(fd, &subject, SHD_EVENT_RECYCLED, flags | SHD_FLAG_PREVENTED,
+               (int64_t)victim, how, wrong == SHD_WRONG_CLOSE);
+        return;
+    }
+    report(fd, &subject,
+           wrong == SHD_WRONG_CLOSE ? SHD_EVENT_DOUBLE_RELEASE
+                                    : SHD_EVENT_USE_CLOSED,
+           flags, fd, how, wrong == SHD_WRONG_CLOSE);
+}
+
+void
+shd_judge_behind(const shd_subject *subject, int fd, const char *how)
+{
+    if (!shd_judge_sweeping(fd)) {
+        report(fd, subject, SHD_EVENT_CLOSED_BEHIND, 0, fd, how, 1);
+    }
+}
+
+void
+shd_judge_double_owner(const shd_place *here, const shd_subject *subject,
+                       const shd_number *number)
+{
+    shd_place then = *here;
+    then.stack = number->adopted.stack;
+    then.thread_id = number->adopted.thread;
+    then.task = number->adopted.task;
+    then.test = number->adopted.test;
+    __atomic_fetch_add(&shd_problems, 1, __ATOMIC_RELAXED);
+    shd_record_event(&then, subject, SHD_EVENT_DOUBLE_OWNER, 1, 0, 0,
+                     (int64_t)subject->serial, 0, 1);
+}

@@ -1,0 +1,45 @@
+/* What is wrong with an act on a number, and when it is said.
+ *
+ * A wrong close is held back until the thread's next call: a loop that closes
+ * one number after the other, whatever they are, is no bug. */
+#ifndef SHD_JUDGE_H
+#define SHD_JUDGE_H
+
+#include "numbers.h"
+#include "record.h"
+
+enum shd_wrong {
+    SHD_WRONG_CLOSE,  /* of a number that was closed */
+    SHD_WRONG_USE,    /* of a number that was closed */
+    SHD_WRONG_BEHIND, /* close of a number that has an owner */
+};
+
+/* The subject of events about a number's handle, as of `word`. */
+shd_subject shd_judge_subject(int fd, const shd_number *number, uint64_t word);
+
+/* A stale act: DOUBLE_RELEASE, USE_CLOSED or RECYCLED. */
+void shd_judge_stale(int fd, shd_number *number, uint64_t word, int wrong,
+                     const char *how);
+
+/* `flags` of the close that was done behind the owner. */
+void shd_judge_behind(const shd_subject *subject, int fd, const char *how);
+
+/* Two owners had the number, and one closes it. */
+void shd_judge_double_owner(const shd_place *here, const shd_subject *subject,
+                            const shd_number *number);
+
+/* At each call of this thread: `fd` is about to be closed, or -1 for any other
+ * call.  Says what was held back, unless the neighbour's turn has come;
+ * `is_stale`: the number was closed before. */
+void shd_judge_next(int fd, int is_stale);
+
+/* Whether this thread is inside a loop over neighbouring numbers that has come
+ * to `fd`. */
+int shd_judge_sweeping(int fd);
+
+/* Says everything that is held back, of all threads. */
+void shd_judge_settle(void);
+
+void shd_judge_forked(void);
+
+#endif

@@ -1,0 +1,63 @@
+/* A bitmap of the numbers in use and the holder of each.  The search for the
+ * lowest free bit starts at a hint below which all are taken. */
+#include "natural.h"
+
+#include <stdatomic.h>
+
+
+#define NUMBERS (1 << 20)
+#define WORDS (NUMBERS / 64)
+
+/* Static and untouched: pages of it come into being as numbers are used. */
+static _Atomic uint64_t taken[WORDS];
+static _Atomic uint64_t holders[NUMBERS];
+static _Atomic int lowest; /* index of a word; those below are full */
+
+int
+shd_natural_take(uint64_t serial)
+{
+    int at = atomic_load_explicit(&lowest, memory_order_relaxed);
+    for (; at < WORDS; at++) {
+        uint64_t word = atomic_load_explicit(&taken[at], memory_order_relaxed);
+        while (word != UINT64_MAX) {
+            int bit = __builtin_ctzll(~word);
+            if (atomic_compare_exchange_weak(&taken[at], &word,
+                                             word | UINT64_C(1) << bit)) {
+                atomic_store_explicit(&lowest, at, memory_order_relaxed);
+                int number = at * 64 + bit;
+                atomic_store(&holders[number], serial);
+                return number;
+            }
+        }
+    }
+    return -1;
+}
+
+void
+shd_natural_take_at(int number, uint64_t serial)
+{
+    if (number >= 0 && number < NUMBERS) {
+        atomic_fetch_or(&taken[number / 64], UINT64_C(1) << number % 64);
+        atomic_store(&holders[number], serial);
+    }
+}
+
+void
+shd_natural_give(int number, uint64_t serial)
+{
+    if (number < 0 || number >= NUMBERS
+        || !atomic_compare_exchange_strong(&holders[number], &serial, 0)) {
+        return;
+    }
+    atomic_fetch_and(&taken[number / 64], ~(UINT64_C(1) << number % 64));
+    int hint = atomic_load(&lowest);
+    while (number / 64 < hint
+           && !atomic_compare_exchange_weak(&lowest, &hint, number / 64)) {
+    }
+}
+
+uint64_t
+shd_natural_holder(int number)
+{
+    return number < 0 || number >= NUMBERS ? 0 : atomic_load(&holders[number]);
+}

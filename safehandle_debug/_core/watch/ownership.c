@@ -1,0 +1,174 @@
+/* A number's handle gets an owner, or loses it. */
+#include "callsites.h"
+#include "events.h"
+#include "judge.h"
+#include "natural.h"
+#include "quarantine.h"
+#include "state.h"
+
+#include <errno.h>
+
+static void
+change_owner(int fd, shd_number *number, uint64_t word, int kind)
+{
+    if (word & SHD_WORD_BARE) {
+        return;
+    }
+    shd_subject subject = shd_judge_subject(fd, number, word);
+    shd_place here;
+    if (shd_place_here(&here)) {
+        shd_record_event(&here, &subject, kind, 1, 0, 0, fd, 0, 0);
+    }
+}
+
+/* A second owner: told when one of the two closes while the other keeps it. */
+static void
+take_second(shd_number *number, uint64_t word, const void *object)
+{
+    shd_place here;
+    if (number->second == 0 && shd_place_here(&here)) {
+        number->adopted = (shd_number_place){here.stack, here.thread_id,
+                                             here.task, here.test};
+        number->second = (uintptr_t)object;
+        atomic_compare_exchange_strong(&number->word, &word,
+                                       word | SHD_WORD_SECOND);
+    }
+}
+
+void
+shd_watch_taken(int fd, enum shd_owner owner, const void *object,
+                uint64_t since)
+{
+    (void)since;
+    shd_number *number = shd_number_find(fd);
+    if (number == NULL || fd <= 2 || !shd_watch_running()) {
+        return;
+    }
+    int error = errno;
+    uint64_t word = atomic_load(&number->word);
+    uint64_t serial = shd_word_serial(word);
+    if (shd_word_state(word) == SHD_NUMBER_OPEN && serial != 0
+        && !shd_is_inherited(serial)) {
+        int before = shd_word_owner(word);
+        uintptr_t owned = atomic_load(&number->object);
+        if (before == SHD_OWNER_RAW || (before == (int)owner && owned == 0)) {
+            uint64_t taken = shd_word_with_owner(word, owner);
+            atomic_store(&number->object, (uintptr_t)object);
+            if (before != (int)owner
+                && atomic_compare_exchange_strong(&number->word, &word,
+                                                  taken)) {
+                change_owner(fd, number, taken, SHD_EVENT_OWNED);
+            }
+        }
+        else if (owned != (uintptr_t)object) {
+            take_second(number, word, object);
+        }
+    }
+    errno = error;
+}
+
+void
+shd_watch_let_go(int fd, const void *object)
+{
+    shd_number *number = shd_number_find(fd);
+    if (number == NULL || !shd_watch_running()) {
+        return;
+    }
+    int error = errno;
+    uint64_t word = atomic_load(&number->word);
+    if (shd_word_state(word) == SHD_NUMBER_OPEN && object != NULL) {
+        uint64_t alone = word & ~SHD_WORD_SECOND;
+        if (number->second == (uintptr_t)object) {
+            number->second = 0;
+            atomic_compare_exchange_strong(&number->word, &word, alone);
+        }
+        else if (atomic_load(&number->object) == (uintptr_t)object) {
+            if (word & SHD_WORD_SECOND) {
+                atomic_store(&number->object, number->second);
+                number->second = 0;
+            }
+            else {
+                alone = shd_word_with_owner(alone, SHD_OWNER_RAW);
+                atomic_store(&number->object, 0);
+            }
+            if (atomic_compare_exchange_strong(&number->word, &word, alone)
+                && shd_word_owner(alone) == SHD_OWNER_RAW) {
+                change_owner(fd, number, alone, SHD_EVENT_DISOWNED);
+            }
+        }
+    }
+    errno = error;
+}
+
+void
+shd_watch_owned(int fd, enum shd_owner owner, const void *caller)
+{
+    if (owner == SHD_OWNER_DIR && shd_callsites_is_python(caller)) {
+        owner = SHD_OWNER_SCANDIR;
+    }
+    shd_watch_taken(fd, owner, NULL, 0);
+}
+
+void
+shd_watch_adopted(int fd, uint64_t serial)
+{
+    if (!shd_watch_running()) {
+        return;
+    }
+    int error = errno;
+    shd_number *number = shd_number_make(fd);
+    if (number != NULL) {
+        uint64_t word = atomic_load(&number->word);
+        int kind = SHD_FD_UNKNOWN;
+        int natural = -1;
+        if (shd_word_state(word) == SHD_NUMBER_OPEN) {
+            if (shd_word_owner(word) == SHD_OWNER_SAFEHANDLE) {
+                errno = error; /* two SafeHandles: events.c tells it */
+                return;
+            }
+            if (shd_word_owner(word) != SHD_OWNER_RAW) {
+                take_second(number, word, number);
+                errno = error;
+                return;
+            }
+            kind = shd_word_kind(word);
+            natural = number->natural;
+            if (shd_watch_claim(number, &word)) {
+                shd_watch_end(fd, number, word, "", 0, SHD_ENDING_TRANSFERRED);
+            }
+        }
+        if (natural < 0) {
+            natural = shd_natural_take(serial);
+        }
+        else {
+            shd_natural_take_at(natural, serial);
+        }
+        atomic_fetch_add(&shd_watch_open, 1);
+        number->natural = natural;
+        number->slot = 0;
+        number->second = 0;
+        number->detail = 0;
+        number->epoch = shd_rec.epoch;
+        atomic_store(&number->object, 0);
+        atomic_store(&number->word, shd_word(serial, SHD_NUMBER_OPEN,
+                                             SHD_OWNER_SAFEHANDLE, kind));
+    }
+    errno = error;
+}
+
+void
+shd_watch_released(int fd, uint64_t serial)
+{
+    shd_number *number = shd_number_find(fd);
+    uint64_t word = number == NULL ? 0 : atomic_load(&number->word);
+    if (!shd_watch_running() || shd_word_serial(word) != serial
+        || shd_word_owner(word) != SHD_OWNER_SAFEHANDLE
+        || !shd_watch_claim(number, &word)) {
+        return;
+    }
+    int natural = number->natural;
+    shd_watch_end(fd, number, word, "", 0, SHD_ENDING_TRANSFERRED);
+    shd_watch_mark_closed(number, word);
+    shd_watch_begin(fd, shd_word_kind(word), SHD_OWNER_RAW, NULL, 0, 0,
+                    natural);
+}

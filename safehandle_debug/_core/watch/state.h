@@ -1,0 +1,70 @@
+/* What the watch's own files share. */
+#ifndef SHD_WATCH_STATE_H
+#define SHD_WATCH_STATE_H
+
+#include "numbers.h"
+#include "record.h"
+
+extern _Atomic int shd_watch_is_on;
+
+static inline int
+shd_watch_running(void)
+{
+    return atomic_load_explicit(&shd_watch_is_on, memory_order_relaxed);
+}
+
+/* Whether acquisitions get events yet (`arm=N`). */
+int shd_watch_armed(void);
+
+/* So many are open now. */
+void shd_watch_grown(int open);
+
+/* One more, or one less, that is open without an event. */
+void shd_watch_count_bare(int by);
+
+/* The live table's entry is free again. */
+static inline void
+shd_watch_forget_entry(uint32_t slot, uint64_t serial)
+{
+    if (slot != 0 && shd_table_claim(slot, serial)) {
+        shd_table_give(slot);
+    }
+}
+
+/* TYPE id. */
+uint32_t shd_watch_type(int owner, int kind);
+
+/* A handle begins.  `natural` -1: the lowest free number. */
+void shd_watch_begin(int fd, int kind, int owner, const char *path,
+                     uint32_t detail, int flags, int natural);
+
+/* As shd_watch_begin(), with kind and detail of another number's handle. */
+void shd_watch_begin_like(int fd, int from, int natural);
+
+/* 1 when this call has the number for itself now: it was OPEN, and is CLOSING.
+ * `word` is what it was. */
+int shd_watch_claim(shd_number *number, uint64_t *word);
+
+/* Records the end of the handle that `word` names; the number is CLOSING.
+ * `behind`: by another than its owner.  `ending`: a shd_ending. */
+void shd_watch_end(int fd, shd_number *number, uint64_t word, const char *how,
+                   int behind, int ending);
+
+void shd_watch_mark_closed(shd_number *number, uint64_t word);
+
+/* A handle is found to be gone at a checkpoint, or its number given out again
+ * unseen. */
+void shd_watch_end_unseen(int fd, shd_number *number, uint64_t word);
+
+/* Whether another thread is blocked inside a call on the number. */
+int shd_watch_somebody_waits(int fd, const shd_number *number, uint64_t word);
+
+/* Forgets children that were waited for unseen; at the end, also those that
+ * still run. */
+void shd_children_checkpoint(void);
+void shd_children_end(void);
+void shd_children_forked(void);
+
+void shd_inside_forked(void);
+
+#endif
