@@ -127,13 +127,13 @@ enum shd_verdict
 shd_watch_closing(int fd, const char *how, enum shd_owner owner, int may_park,
                   const void *caller)
 {
+    if (shd_callsites_note(caller)) {
+        return SHD_CALL;
+    }
     shd_number *number = shd_number_find(fd);
     if (number == NULL) {
         shd_judge_next(fd, 0);
         return SHD_CALL;
-    }
-    if (shd_callsites_learning()) {
-        shd_callsites_learn(caller);
     }
     int error = errno;
     enum shd_verdict verdict = SHD_CALL;
@@ -213,6 +213,9 @@ shd_watch_close(int fd)
 void
 shd_watch_replacing(int fd, int from, const char *how, const void *caller)
 {
+    if (shd_callsites_note(caller)) {
+        return;
+    }
     shd_number *number = shd_number_find(fd);
     shd_judge_next(-1, 0);
     if (number == NULL || fd == from) {
@@ -252,8 +255,7 @@ shd_watch_replacing(int fd, int from, const char *how, const void *caller)
 void
 shd_watch_replaced(int result, int from, const void *caller)
 {
-    (void)caller;
-    if (result < 0 || result == from) {
+    if (result < 0 || result == from || shd_callsites_note(caller)) {
         return;
     }
     shd_number *number = shd_number_find(result);
@@ -271,6 +273,9 @@ void
 shd_watch_closing_range(unsigned int first, unsigned int last,
                         const void *caller)
 {
+    if (shd_callsites_note(caller)) {
+        return;
+    }
     int error = errno;
     int end = shd_numbers_end();
     int wide = last - first >= WIDE;

@@ -150,7 +150,7 @@ shd_watch_begin(int fd, int kind, int owner, const char *path, uint32_t detail,
 void
 shd_watch_opened(int fd, int kind, const char *path, const void *caller)
 {
-    if (fd < 0) {
+    if (fd < 0 || shd_callsites_note(caller)) {
         return;
     }
     int owner = shd_callsites_opener(caller);
@@ -177,8 +177,7 @@ shd_watch_begin_like(int fd, int from, int natural)
 void
 shd_watch_duplicated(int fd, int from, const void *caller)
 {
-    (void)caller;
-    if (fd >= 0) {
+    if (fd >= 0 && !shd_callsites_note(caller)) {
         shd_judge_next(-1, 0);
         shd_watch_begin_like(fd, from, -1);
     }
