@@ -29,7 +29,7 @@ subject_of(const child *which, pid_t pid)
     shd_subject subject = {
         .serial = which->serial,
         .value = pid,
-        .type = shd_depot_type("process", "child", "pid"),
+        .type = shd_depot_type("raw", "child", "pid"),
         .detail = 0,
         .slot = which->slot,
     };
@@ -150,7 +150,7 @@ shd_children_end(void)
             /* Still running: it outlives its parent, as daemons do. */
             child *which = take_out((pid_t)pid);
             if (which != NULL) {
-                end_child(which, (pid_t)pid, SHD_ENDING_TRANSFERRED,
+                end_child(which, (pid_t)pid, SHD_ENDING_INHERITED,
                           SHD_FLAG_LATE);
             }
         }
