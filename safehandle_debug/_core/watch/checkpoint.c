@@ -1,7 +1,6 @@
 /* Beginning, end, forks; and the comparison with what the kernel says. */
 #define _GNU_SOURCE
 #include "callsites.h"
-#include "depot.h"
 #include "events.h"
 #include "interpose.h"
 #include "judge.h"

@@ -1,6 +1,5 @@
 /* Child processes: handles that a wait gives back. */
 #define _GNU_SOURCE
-#include "depot.h"
 #include "events.h"
 #include "natural.h"
 #include "state.h"
@@ -29,7 +28,7 @@ subject_of(const child *which, pid_t pid)
     shd_subject subject = {
         .serial = which->serial,
         .value = pid,
-        .type = shd_depot_type("raw", "child", "pid"),
+        .type = shd_record_type("raw", "child", "pid"),
         .detail = 0,
         .slot = which->slot,
     };
@@ -62,7 +61,7 @@ shd_watch_child(pid_t pid, const char *how, const void *caller)
                       shd_table_meta(mine->serial, SHD_KIND_WATCHED, 0));
     }
     shd_subject subject = subject_of(mine, pid);
-    subject.detail = shd_depot_string(how);
+    subject.detail = shd_record_detail(how);
     shd_record_appeared(&here, &subject,
                         here.importing ? SHD_FLAG_IMPORTING : 0);
     atomic_store(&mine->pid, pid);

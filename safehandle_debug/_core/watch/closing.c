@@ -1,7 +1,6 @@
 /* A number loses its handle: closed, replaced, swept away. */
 #define _GNU_SOURCE
 #include "callsites.h"
-#include "depot.h"
 #include "events.h"
 #include "judge.h"
 #include "natural.h"
@@ -78,11 +77,11 @@ shd_watch_end(int fd, shd_number *number, uint64_t word, const char *how,
         if (shd_watch_somebody_waits(fd, number, word)) {
             __atomic_fetch_add(&shd_problems, 1, __ATOMIC_RELAXED);
             shd_record_event(&here, &subject, SHD_EVENT_USE_CLOSED, 0, 0,
-                             SHD_FLAG_IN_USE, fd, shd_depot_string(how), 1);
+                             SHD_FLAG_IN_USE, fd, shd_record_detail(how), 1);
         }
         if (owner != SHD_OWNER_SAFEHANDLE) {
             shd_record_event(&here, &subject, SHD_EVENT_CLOSE, 0, ending,
-                             flags, fd, behind ? shd_depot_string(how) : 0, 0);
+                             flags, fd, behind ? shd_record_detail(how) : 0, 0);
         }
     }
     if (behind) {

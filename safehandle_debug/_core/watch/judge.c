@@ -1,6 +1,5 @@
 #include "judge.h"
 
-#include "depot.h"
 #include "events.h"
 #include "natural.h"
 #include "state.h"
@@ -54,11 +53,20 @@ shd_judge_subject(int fd, const shd_number *number, uint64_t word)
     return subject;
 }
 
+/* Perhaps by another thread than the one that did it. */
 static void
 say(const held_back *what)
 {
-    shd_record_event(&what->here, &what->subject, what->kind, 0, 0,
-                     what->flags, what->value, shd_depot_string(what->how), 1);
+    shd_place here;
+    if (!shd_place_bare(&here) || here.epoch != what->here.epoch) {
+        return;
+    }
+    here.stack = what->here.stack;
+    here.thread_id = what->here.thread_id;
+    here.task = what->here.task;
+    here.test = what->here.test;
+    shd_record_event(&here, &what->subject, what->kind, 0, 0, what->flags,
+                     what->value, shd_record_detail(what->how), 1);
 }
 
 /* Whoever takes the entry out of WAITING says it, or drops it. */

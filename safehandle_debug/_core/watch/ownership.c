@@ -18,6 +18,7 @@ change_owner(int fd, shd_number *number, uint64_t word, int kind)
     shd_place here;
     if (shd_place_here(&here)) {
         shd_record_event(&here, &subject, kind, 1, 0, 0, fd, 0, 0);
+        shd_record_retyped(&subject);
     }
 }
 

@@ -1,7 +1,6 @@
 /* A number gets a handle: opened, duplicated, found. */
 #define _GNU_SOURCE
 #include "callsites.h"
-#include "depot.h"
 #include "events.h"
 #include "judge.h"
 #include "natural.h"
@@ -40,7 +39,7 @@ shd_watch_type(int owner, int kind)
         atomic_load_explicit(&known[owner][kind], memory_order_relaxed);
     if (entry >> 32 != shd_rec.epoch || entry == 0) {
         uint32_t id =
-            shd_depot_type(owners[owner], shd_watch_kind_name(kind), "fd");
+            shd_record_type(owners[owner], shd_watch_kind_name(kind), "fd");
         entry = (uint64_t)shd_rec.epoch << 32 | id;
         atomic_store_explicit(&known[owner][kind], entry,
                               memory_order_relaxed);
@@ -122,6 +121,7 @@ shd_watch_begin(int fd, int kind, int owner, const char *path, uint32_t detail,
     if (!is_recorded(serial)) {
         word |= SHD_WORD_BARE;
         shd_watch_count_bare(1);
+        shd_record_counted(serial);
     }
     else {
         uint32_t slot = shd_table_take();
@@ -132,7 +132,7 @@ shd_watch_begin(int fd, int kind, int owner, const char *path, uint32_t detail,
         number->slot = slot;
         if (shd_place_here(&here)) {
             number->detail =
-                path == NULL ? detail : shd_depot_detail_bytes(path);
+                path == NULL ? detail : shd_record_detail(path);
             shd_subject subject = shd_judge_subject(fd, number, word);
             if (here.importing) {
                 flags |= SHD_FLAG_IMPORTING;
