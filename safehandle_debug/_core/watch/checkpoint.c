@@ -100,9 +100,8 @@ kind_of(int fd)
     }
 }
 
-/* Open before the watch began: somebody else's, never judged. */
-static void
-note_foreign(int fd)
+void
+shd_watch_note_foreign(int fd)
 {
     shd_number *number = shd_number_make(fd);
     if (number != NULL
@@ -143,7 +142,7 @@ look_at(long fd, void *arg)
 {
     look *now = arg;
     if (now->begins) {
-        note_foreign((int)fd);
+        shd_watch_note_foreign((int)fd);
     }
     else {
         now->changes += note_late((int)fd);

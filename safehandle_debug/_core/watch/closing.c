@@ -257,6 +257,10 @@ shd_watch_replaced(int result, int from, const void *caller)
     if (result < 0 || result == from || shd_callsites_note(caller)) {
         return;
     }
+    if (result <= 2) {
+        shd_watch_note_foreign(result); /* a redirection, never judged */
+        return;
+    }
     shd_number *number = shd_number_find(result);
     uint64_t word = number == NULL ? 0 : atomic_load(&number->word);
     /* Whoever names a number has it from the handle that was there. */

@@ -38,6 +38,10 @@ uint32_t shd_watch_type(int owner, int kind);
 void shd_watch_begin(int fd, int kind, int owner, const char *path,
                      uint32_t detail, int flags, int natural);
 
+/* Open before the watch began, or a standard stream: somebody else's, never
+ * judged. */
+void shd_watch_note_foreign(int fd);
+
 /* As shd_watch_begin(), with kind and detail of another number's handle. */
 void shd_watch_begin_like(int fd, int from, int natural);
 
