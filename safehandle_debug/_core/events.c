@@ -5,6 +5,7 @@
 #include "events.h"
 
 #include "depot.h"
+#include "watch/watch.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -218,12 +219,15 @@ shd_events_acquired(shd_handle *handle, PyObject *detail)
     if (shd_mirror_tracemalloc) {
         PyTraceMalloc_Track(TRACEMALLOC_DOMAIN, (uintptr_t)serial, 1);
     }
-    if (!shd_record_ready()) {
-        return;
-    }
     int owned =
         shd_has(handle, SHD_OWNS) && !shd_has(handle, SHD_SHARES_NUMBER);
     int fd_space = owned && shd_type_info_of(Py_TYPE(handle))->fd_space;
+    if (!shd_record_ready()) {
+        if (fd_space) {
+            shd_watch_adopted((int)handle->value, serial, handle->slot);
+        }
+        return;
+    }
     uint64_t other = fd_space ? other_fd_owner(handle) : 0;
     if (fd_space) {
         keep_fd_owner(handle->value, handle->slot);
@@ -250,6 +254,9 @@ shd_events_acquired(shd_handle *handle, PyObject *detail)
         shd_events_emit(handle, SHD_EVENT_DOUBLE_OWNER, 1, 0, 0,
                         (int64_t)other, NULL);
     }
+    if (fd_space) {
+        shd_watch_adopted((int)handle->value, serial, handle->slot);
+    }
 }
 
 void
@@ -263,4 +270,12 @@ shd_events_gone(shd_handle *handle)
     const shd_subject subject = {.serial = shd_serial(handle),
                                  .slot = handle->slot};
     shd_record_vanished(&subject);
+}
+
+void
+shd_events_passed_on(shd_handle *handle)
+{
+    if (shd_type_info_of(Py_TYPE(handle))->fd_space) {
+        shd_watch_released((int)handle->value, shd_serial(handle));
+    }
 }

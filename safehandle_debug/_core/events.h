@@ -27,6 +27,9 @@ void shd_events_emit(shd_handle *handle, int kind, uint32_t refs, int ending,
 /* The handle left the set of open ones: closed, transferred, swept. */
 void shd_events_gone(shd_handle *handle);
 
+/* ... and what it held stays open: the watch goes on with a bare number. */
+void shd_events_passed_on(shd_handle *handle);
+
 /* Stack id of the caller, 0 when not recording. */
 uint32_t shd_events_capture(void);
 

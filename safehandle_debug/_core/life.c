@@ -526,6 +526,7 @@ shd_life_invalidate(shd_handle *handle)
         shd_events_emit(handle, SHD_EVENT_INVALIDATE, shd_refs(state),
                         SHD_ENDING_TRANSFERRED, 0, handle->value, NULL);
         leave_unreleased(handle);
+        shd_events_passed_on(handle);
     }
     return 0;
 }
@@ -570,6 +571,7 @@ shd_life_detach(shd_handle *handle)
         shd_events_emit(handle, SHD_EVENT_CLOSE, 0, SHD_ENDING_TRANSFERRED, 0,
                         handle->value, NULL);
         leave_unreleased(handle);
+        shd_events_passed_on(handle);
     }
     return 0;
 }

@@ -31,13 +31,28 @@ enum closer {
     BEHIND
 };
 
+/* A SafeHandle leaves the live table before its release hook runs, which may
+ * be Python and call os.close(). */
+static int
+is_being_released(const shd_number *number, uint64_t word)
+{
+    shd_entry *entry = shd_table_entry(number->slot);
+    return entry == NULL
+           || shd_table_serial(atomic_load(&entry->meta))
+                  != shd_word_serial(word);
+}
+
 static enum closer
-judge_closer(uint64_t word, enum shd_owner behalf, const void *caller)
+judge_closer(const shd_number *number, uint64_t word, enum shd_owner behalf,
+             const void *caller)
 {
     enum shd_owner owner = (enum shd_owner)shd_word_owner(word);
     if (owner == SHD_OWNER_RAW || owner == behalf
         || (owner == SHD_OWNER_SCANDIR && behalf == SHD_OWNER_DIR)) {
         return RIGHTFUL;
+    }
+    if (owner == SHD_OWNER_SAFEHANDLE) {
+        return is_being_released(number, word) ? RIGHTFUL : BEHIND;
     }
     return shd_callsites_judge(caller, owner) == SHD_CLOSER_STRANGER
                ? BEHIND
@@ -81,7 +96,8 @@ shd_watch_end(int fd, shd_number *number, uint64_t word, const char *how,
         }
         if (owner != SHD_OWNER_SAFEHANDLE) {
             shd_record_event(&here, &subject, SHD_EVENT_CLOSE, 0, ending,
-                             flags, fd, behind ? shd_record_detail(how) : 0, 0);
+                             flags, fd, behind ? shd_record_detail(how) : 0,
+                             0);
         }
     }
     if (behind) {
@@ -122,6 +138,14 @@ refuse(int fd, shd_number *number, uint64_t word, const char *how)
     return SHD_REFUSE;
 }
 
+static int
+may_be_parked(int fd, uint64_t word)
+{
+    uint64_t serial = shd_word_serial(word);
+    return serial != 0 && !shd_is_inherited(serial)
+           && shd_quarantine_takes(fd, shd_word_kind(word));
+}
+
 enum shd_verdict
 shd_watch_closing(int fd, const char *how, enum shd_owner owner, int may_park,
                   const void *caller)
@@ -141,8 +165,8 @@ shd_watch_closing(int fd, const char *how, enum shd_owner owner, int may_park,
     shd_judge_next(fd,
                    state == SHD_NUMBER_PARKED || state == SHD_NUMBER_CLOSING);
     if (shd_watch_claim(number, &word)) {
-        int behind = judge_closer(word, owner, caller) == BEHIND && fd > 2
-                     && !shd_is_inherited(shd_word_serial(word));
+        int behind = judge_closer(number, word, owner, caller) == BEHIND
+                     && fd > 2 && !shd_is_inherited(shd_word_serial(word));
         if (behind && shd_on_error == SHD_ON_ERROR_RAISE) {
             shd_subject subject = shd_judge_subject(fd, number, word);
             atomic_store(&number->word, word);
@@ -151,9 +175,7 @@ shd_watch_closing(int fd, const char *how, enum shd_owner owner, int may_park,
             return SHD_REFUSE;
         }
         shd_watch_end(fd, number, word, how, behind, ending_now());
-        if (may_park && shd_word_serial(word) != 0
-            && !shd_is_inherited(shd_word_serial(word))
-            && shd_quarantine_takes(fd, shd_word_kind(word))
+        if (may_park && may_be_parked(fd, word)
             && shd_quarantine_park(fd, number, word)) {
             verdict = SHD_DONE;
         }
@@ -183,27 +205,24 @@ shd_watch_close(int fd)
 {
     shd_number *number = shd_number_find(fd);
     uint64_t word = number == NULL ? 0 : atomic_load(&number->word);
-    if (!shd_watch_running() || shd_word_state(word) == SHD_NUMBER_UNKNOWN
-        || shd_word_state(word) == SHD_NUMBER_CLOSED) {
+    if (number == NULL || !shd_watch_running()) {
         return close(fd);
     }
-    if (shd_word_owner(word) != SHD_OWNER_SAFEHANDLE
-        || !shd_watch_claim(number, &word)) {
-        /* Somebody closed it behind the object's back: what has the number
-           now, if anything has, is not ours to close. */
-        if (shd_word_state(word) == SHD_NUMBER_PARKED) {
-            shd_judge_stale(fd, number, word, SHD_WRONG_CLOSE, "close");
+    if (shd_watch_claim(number, &word)) {
+        shd_watch_end(fd, number, word, "close", 0, SHD_ENDING_CLOSED);
+        if (may_be_parked(fd, word) && shd_quarantine_park(fd, number, word)) {
+            return 0;
         }
+        shd_watch_mark_closed(number, word);
+        return close(fd);
+    }
+    if (shd_word_state(word) == SHD_NUMBER_PARKED
+        || shd_word_state(word) == SHD_NUMBER_CLOSING) {
+        /* Somebody closed it behind the object's back. */
+        shd_judge_stale(fd, number, word, SHD_WRONG_CLOSE, "close");
         errno = EBADF;
         return -1;
     }
-    shd_watch_end(fd, number, word, "close", 0, SHD_ENDING_CLOSED);
-    if (!shd_is_inherited(shd_word_serial(word))
-        && shd_quarantine_takes(fd, shd_word_kind(word))
-        && shd_quarantine_park(fd, number, word)) {
-        return 0;
-    }
-    shd_watch_mark_closed(number, word);
     return close(fd);
 }
 
@@ -228,8 +247,9 @@ shd_watch_replacing(int fd, int from, const char *how, const void *caller)
     }
     uint64_t word = atomic_load_explicit(&number->word, memory_order_acquire);
     if (shd_watch_claim(number, &word)) {
-        int behind = fd > 2 && !shd_is_inherited(shd_word_serial(word))
-                     && judge_closer(word, SHD_OWNER_RAW, caller) == BEHIND;
+        int behind =
+            fd > 2 && !shd_is_inherited(shd_word_serial(word))
+            && judge_closer(number, word, SHD_OWNER_RAW, caller) == BEHIND;
         int natural = number->natural;
         shd_watch_end(fd, number, word, how, behind, SHD_ENDING_CLOSED);
         number->natural = natural;
@@ -292,7 +312,7 @@ shd_watch_closing_range(unsigned int first, unsigned int last,
         if (number != NULL && shd_watch_claim(number, &word)) {
             int behind =
                 !wide && fd > 2 && !shd_is_inherited(shd_word_serial(word))
-                && judge_closer(word, SHD_OWNER_RAW, caller) == BEHIND;
+                && judge_closer(number, word, SHD_OWNER_RAW, caller) == BEHIND;
             shd_watch_end(fd, number, word, "closerange", behind,
                           SHD_ENDING_CLOSED);
             shd_watch_mark_closed(number, word);

@@ -111,7 +111,7 @@ shd_watch_owned(int fd, enum shd_owner owner, const void *caller)
 }
 
 void
-shd_watch_adopted(int fd, uint64_t serial)
+shd_watch_adopted(int fd, uint64_t serial, uint32_t slot)
 {
     if (!shd_watch_running()) {
         return;
@@ -146,7 +146,7 @@ shd_watch_adopted(int fd, uint64_t serial)
         }
         atomic_fetch_add(&shd_watch_open, 1);
         number->natural = natural;
-        number->slot = 0;
+        number->slot = slot;
         number->second = 0;
         number->detail = 0;
         number->epoch = shd_rec.epoch;

@@ -131,8 +131,7 @@ shd_watch_begin(int fd, int kind, int owner, const char *path, uint32_t detail,
         }
         number->slot = slot;
         if (shd_place_here(&here)) {
-            number->detail =
-                path == NULL ? detail : shd_record_detail(path);
+            number->detail = path == NULL ? detail : shd_record_detail(path);
             shd_subject subject = shd_judge_subject(fd, number, word);
             if (here.importing) {
                 flags |= SHD_FLAG_IMPORTING;

@@ -156,8 +156,8 @@ int shd_watch_reconcile(void);
 /* --- what the core itself does ------------------------------------------------- */
 
 /* A SafeHandle owns the number from now on / does so no more, and the number
- * stays open. */
-void shd_watch_adopted(int fd, uint64_t serial);
+ * stays open.  `slot`: its entry in the live table. */
+void shd_watch_adopted(int fd, uint64_t serial, uint32_t slot);
 void shd_watch_released(int fd, uint64_t serial);
 
 /* close(2) for SafeHandles: parks where it should, and leaves alone what the
