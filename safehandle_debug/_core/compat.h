@@ -113,6 +113,22 @@ shd_text_is_ready(PyObject *str)
 #endif
 }
 
+/* What a weak reference leads to, a new reference, or NULL. */
+static inline PyObject *
+shd_weakly_held(PyObject *reference)
+{
+    PyObject *object = NULL;
+    if (!PyWeakref_Check(reference)) {
+        return NULL;
+    }
+#if PY_VERSION_HEX < 0x030D0000
+    object = PyWeakref_GetObject(reference);
+    return object == Py_None ? NULL : Py_XNewRef(object);
+#else
+    return PyWeakref_GetRef(reference, &object) < 0 ? NULL : object;
+#endif
+}
+
 /* The calling thread's state or NULL, without the GIL or with it; `held` tells
  * which.  NULL also where it cannot be known: 3.11 knows one state for each
  * thread, which is another interpreter's while there are several. */

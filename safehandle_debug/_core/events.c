@@ -109,12 +109,13 @@ shd_events_say(int result)
 
 /* Id of a text, or 0. */
 static uint32_t
-text_id(const shd_place *here, const char *text, PyObject *str)
+text_id(PyObject *str)
 {
+    shd_thread *thread = shd_thread_get();
     uint32_t id = 0;
-    if ((text != NULL || str != NULL) && shd_thread_enter(here->thread)) {
-        id = str == NULL ? shd_depot_string(text) : shd_depot_detail(str);
-        shd_thread_leave(here->thread);
+    if (str != NULL && thread != NULL && shd_thread_enter(thread)) {
+        id = shd_depot_detail(str);
+        shd_thread_leave(thread);
     }
     return id;
 }
@@ -131,29 +132,21 @@ shd_events_emit(shd_handle *handle, int kind, uint32_t refs, int ending,
     if (!shd_record_ready()) {
         return;
     }
-    int recorded = shd_record_has(handle->slot, shd_serial(handle));
-    if (!recorded && !problem
-        && (kind != SHD_EVENT_USE_CLOSED
-            || shd_rec.settings.level != SHD_LEVEL_FULL)) {
-        return;
-    }
-    shd_place here;
-    if (!shd_place_held(&here, PyThreadState_Get())) {
-        return;
-    }
-    flags |= standing_flags(handle);
-    if (!recorded && kind != SHD_EVENT_USE_CLOSED
-        && kind != SHD_EVENT_RELEASE_FAILED
-        && kind != SHD_EVENT_DOUBLE_RELEASE) {
-        flags |= SHD_FLAG_UNSAMPLED;
-    }
+    int only_recorded = !problem
+                        && (kind != SHD_EVENT_USE_CLOSED
+                            || shd_rec.settings.level != SHD_LEVEL_FULL);
+    int late = kind != SHD_EVENT_USE_CLOSED && kind != SHD_EVENT_RELEASE_FAILED
+                       && kind != SHD_EVENT_DOUBLE_RELEASE
+                   ? SHD_FLAG_UNSAMPLED
+                   : 0;
     const shd_subject subject = {
         .serial = shd_serial(handle),
         .type = shd_type_id(Py_TYPE(handle)),
         .slot = handle->slot,
     };
-    shd_record_event(&here, &subject, kind, refs, ending, flags, value,
-                     text_id(&here, detail, NULL), problem);
+    shd_record_held(PyThreadState_Get(), &subject, kind, refs, ending,
+                    flags | standing_flags(handle), value,
+                    shd_record_detail(detail), problem, only_recorded, late);
 }
 
 /* --- who owns which descriptor ------------------------------------------ */
@@ -243,7 +236,7 @@ shd_events_acquired(shd_handle *handle, PyObject *detail)
             .serial = serial,
             .value = handle->value,
             .type = shd_type_id(Py_TYPE(handle)),
-            .detail = text_id(&here, NULL, detail),
+            .detail = text_id(detail),
             .slot = handle->slot,
         };
         shd_record_appeared(&here, &subject,

@@ -111,8 +111,9 @@ capture(shd_place *here, PyThreadState *tstate, int held)
     here->importing = shd_unwind_importing(here->thread);
 }
 
+/* The place of a thread that has the GIL; 1 when it is inside then. */
 static inline int
-find_held(shd_place *here, PyThreadState *tstate, int stack)
+enter_held(shd_place *here, PyThreadState *tstate, int stack)
 {
     shd_thread *thread = shd_thread_get();
     if (thread == NULL) {
@@ -128,8 +129,17 @@ find_held(shd_place *here, PyThreadState *tstate, int stack)
     if (stack) {
         capture(here, tstate, 1);
     }
-    shd_thread_leave(thread);
     return 1;
+}
+
+static inline int
+find_held(shd_place *here, PyThreadState *tstate, int stack)
+{
+    int found = enter_held(here, tstate, stack);
+    if (found) {
+        shd_thread_leave(here->thread);
+    }
+    return found;
 }
 
 static int
@@ -269,18 +279,6 @@ recorded_slot(uint32_t slot, uint64_t serial)
     return live != NULL && live->serial == serial ? live : NULL;
 }
 
-int
-shd_record_has(uint32_t slot, uint64_t serial)
-{
-    shd_thread *thread = shd_thread_get();
-    int has = 0;
-    if (thread != NULL && shd_thread_enter(thread)) {
-        has = recorded_slot(slot, serial) != NULL;
-        shd_thread_leave(thread);
-    }
-    return has;
-}
-
 void
 shd_record_retyped(const shd_subject *subject)
 {
@@ -401,6 +399,18 @@ shd_record_appeared(const shd_place *here, const shd_subject *subject,
     shd_thread_leave(here->thread);
 }
 
+/* Before the CLOSE that a finalizer does. */
+static inline void
+repeat_if_dropped(const shd_place *here, const shd_subject *subject, int kind,
+                  int flags, int pinned, const shd_live *live)
+{
+    if (live != NULL && kind == SHD_EVENT_CLOSE
+        && (flags & SHD_FLAG_FINALIZER)) {
+        repeat_acquire(pinned ? NULL : &here->thread->writer, live,
+                       subject->serial);
+    }
+}
+
 void
 shd_record_event(const shd_place *here, const shd_subject *subject, int kind,
                  uint32_t refs, int ending, int flags, int64_t value,
@@ -411,11 +421,7 @@ shd_record_event(const shd_place *here, const shd_subject *subject, int kind,
     }
     if (here->epoch == shd_rec.epoch) {
         shd_live *live = recorded_slot(subject->slot, subject->serial);
-        if (live != NULL && kind == SHD_EVENT_CLOSE
-            && (flags & SHD_FLAG_FINALIZER)) {
-            repeat_acquire(pinned ? NULL : &here->thread->writer, live,
-                           subject->serial);
-        }
+        repeat_if_dropped(here, subject, kind, flags, pinned, live);
         write_event(here, subject, kind, refs, ending, flags, value, detail,
                     pinned);
         if (live != NULL && shd_recorder_live_try(live)) {
@@ -425,6 +431,36 @@ shd_record_event(const shd_place *here, const shd_subject *subject, int kind,
         }
     }
     shd_thread_leave(here->thread);
+}
+
+void
+shd_record_held(PyThreadState *tstate, const shd_subject *subject, int kind,
+                uint32_t refs, int ending, int flags, int64_t value,
+                uint32_t detail, int pinned, int only_recorded, int late)
+{
+    if (only_recorded
+        && recorded_slot(subject->slot, subject->serial) == NULL) {
+        return;
+    }
+    shd_place here;
+    if (!enter_held(&here, tstate, 1)) {
+        return;
+    }
+    shd_live *live = recorded_slot(subject->slot, subject->serial);
+    if (live == NULL) {
+        flags |= late;
+    }
+    repeat_if_dropped(&here, subject, kind, flags, pinned, live);
+    write_event(&here, subject, kind, refs, ending, flags, value, detail,
+                pinned);
+    if (live != NULL) {
+        /* Handles with an object are written with the GIL alone. */
+        shd_recorder_live_begin(live);
+        live->refs = refs;
+        live->last_stack = here.stack;
+        shd_recorder_live_end(live);
+    }
+    shd_thread_leave(here.thread);
 }
 
 void

@@ -59,6 +59,14 @@ void shd_record_event(const shd_place *here, const shd_subject *subject,
                       int kind, uint32_t refs, int ending, int flags,
                       int64_t value, uint32_t detail, int pinned);
 
+/* The same in one, for a caller that has the GIL: here, and now.
+ * `only_recorded`: nothing when no ACQUIRE was recorded; `late`: flags for
+ * that case. */
+void shd_record_held(PyThreadState *tstate, const shd_subject *subject,
+                     int kind, uint32_t refs, int ending, int flags,
+                     int64_t value, uint32_t detail, int pinned,
+                     int only_recorded, int late);
+
 /* The handle has another type now (an owner): the live slot's. */
 void shd_record_retyped(const shd_subject *subject);
 
@@ -70,9 +78,6 @@ void shd_record_vanished(const shd_subject *subject);
  * end of its live slot: needs no place, and no Python any more. */
 void shd_record_swept(uint32_t slot, uint64_t serial, int64_t value,
                       int error);
-
-/* Whether the slot in the file is this handle's: an ACQUIRE was recorded. */
-int shd_record_has(uint32_t slot, uint64_t serial);
 
 /* --- what switches it (with the GIL, but for the first) ------------------- */
 

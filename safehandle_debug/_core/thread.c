@@ -13,16 +13,16 @@
 #include <unistd.h>
 
 #define PATIENCE 1000
+#define MOST_UNNAMED 256 /* dead ones are kept for */
 #define KEYS_IN_PLACE 32 /* of glibc; later ones are allocated */
 
-static _Thread_local shd_thread *current
-    __attribute__((tls_model("initial-exec")));
+_Thread_local shd_thread *shd_thread_current;
+_Atomic uint32_t shd_thread_unnamed;
 
 static pthread_key_t key;
 static _Atomic(shd_thread *) threads; /* newest first */
 static _Atomic int visiting;          /* a thread goes through the list */
 static _Atomic int bare;              /* a thread was here without the GIL */
-static _Atomic uint32_t unnamed;      /* threads without a name */
 static _Atomic int no_naming;
 
 /* --- the list ---------------------------------------------------------------- */
@@ -30,7 +30,7 @@ static _Atomic int no_naming;
 static void
 thread_ended(void *thread)
 {
-    current = NULL;
+    shd_thread_current = NULL;
     atomic_store_explicit(&((shd_thread *)thread)->gone, 1,
                           memory_order_release);
 }
@@ -95,21 +95,27 @@ shd_thread_reap(void)
             before = at;
             continue;
         }
-        unlink_thread(before, at);
-        if (current != NULL && shd_thread_enter(current)) {
+        if (shd_thread_current != NULL
+            && shd_thread_enter(shd_thread_current)) {
             shd_recorder_retire(&at->writer);
-            shd_thread_leave(current);
+            shd_thread_leave(shd_thread_current);
         }
+        if (atomic_load(&at->unnamed) && !atomic_load(&no_naming)
+            && atomic_load(&shd_thread_unnamed) < MOST_UNNAMED) {
+            before = at; /* its name may still be found */
+            continue;
+        }
+        unlink_thread(before, at);
         if (atomic_load(&at->unnamed)) {
-            atomic_fetch_sub(&unnamed, 1);
+            atomic_fetch_sub(&shd_thread_unnamed, 1);
         }
         munmap(at, sizeof(*at));
     }
     end_visit();
 }
 
-static shd_thread *
-make_thread(void)
+shd_thread *
+shd_thread_make(void)
 {
     int error = errno;
     shd_thread *thread = mmap(NULL, sizeof(*thread), PROT_READ | PROT_WRITE,
@@ -118,12 +124,12 @@ make_thread(void)
     if (thread == MAP_FAILED) {
         return NULL;
     }
-    if (current != NULL) {
+    if (shd_thread_current != NULL) {
         /* A signal handler was here meanwhile. */
         munmap(thread, sizeof(*thread));
-        return current;
+        return shd_thread_current;
     }
-    current = thread;
+    shd_thread_current = thread;
     thread->ident = PyThread_get_thread_ident();
     if (key < KEYS_IN_PLACE) {
         thread->told = pthread_setspecific(key, thread) == 0;
@@ -135,31 +141,25 @@ make_thread(void)
     return thread;
 }
 
-shd_thread *
-shd_thread_get(void)
-{
-    return current != NULL ? current : make_thread();
-}
-
 void
 shd_thread_forked(void)
 {
     shd_thread *at = atomic_exchange(&threads, NULL);
     while (at != NULL) {
         shd_thread *next = at->next;
-        if (at != current) {
+        if (at != shd_thread_current) {
             munmap(at, sizeof(*at));
         }
         at = next;
     }
-    if (current != NULL) {
-        current->next = NULL;
-        atomic_store(&current->inside, 0);
-        atomic_store(&current->unnamed, 0);
-        atomic_store(&threads, current);
+    if (shd_thread_current != NULL) {
+        shd_thread_current->next = NULL;
+        atomic_store(&shd_thread_current->inside, 0);
+        atomic_store(&shd_thread_current->unnamed, 0);
+        atomic_store(&threads, shd_thread_current);
     }
     atomic_store(&visiting, 0);
-    atomic_store(&unnamed, 0);
+    atomic_store(&shd_thread_unnamed, 0);
 }
 
 /* --- who is inside ----------------------------------------------------------- */
@@ -194,7 +194,8 @@ shd_thread_all_outside(void)
     int outside = 1;
     shd_thread *at = atomic_load(&threads);
     for (; at != NULL && outside; at = at->next) {
-        for (int i = 0; at != current && atomic_load(&at->inside); i++) {
+        for (int i = 0; at != shd_thread_current && atomic_load(&at->inside);
+             i++) {
             if (i == PATIENCE) {
                 outside = 0;
                 break;
@@ -208,26 +209,70 @@ shd_thread_all_outside(void)
 
 /* --- names ------------------------------------------------------------------- */
 
+/* Its name, a new reference, or NULL. */
+static PyObject *
+name_of(PyObject *thread)
+{
+    PyObject *name = PyObject_GetAttrString(thread, "_name");
+    if (name != NULL && !PyUnicode_Check(name)) {
+        Py_CLEAR(name);
+    }
+    return name;
+}
+
+/* Name of a thread that has ended, if its object has not: those are in the set
+   `threading._dangling.data`, by weak references. */
+static PyObject *
+name_of_ended(PyObject *space, uint32_t native)
+{
+    PyObject *dangling = PyDict_GetItemString(space, "_dangling");
+    PyObject *data =
+        dangling == NULL ? NULL : PyObject_GetAttrString(dangling, "data");
+    PyObject *all = data == NULL || !PyAnySet_CheckExact(data)
+                        ? NULL
+                        : PyObject_GetIter(data);
+    PyObject *name = NULL, *each;
+    while (name == NULL && all != NULL && (each = PyIter_Next(all)) != NULL) {
+        PyObject *thread = shd_weakly_held(each);
+        PyObject *number = thread == NULL
+                               ? NULL
+                               : PyObject_GetAttrString(thread, "_native_id");
+        if (number != NULL && PyLong_CheckExact(number)
+            && PyLong_AsUnsignedLong(number) == native) {
+            name = name_of(thread);
+        }
+        PyErr_Clear();
+        Py_XDECREF(number);
+        Py_XDECREF(thread);
+        Py_DECREF(each);
+    }
+    Py_XDECREF(all);
+    Py_XDECREF(data);
+    return name;
+}
+
 /* threading's name of a thread, a new reference, or NULL. */
 static PyObject *
-known_name(unsigned long ident)
+known_name(const shd_thread *thread)
 {
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
-    PyObject *threading = shd_interp_loaded_module("threading");
-    PyObject *active =
-        threading == NULL
-            ? NULL
-            : PyDict_GetItemString(PyModule_GetDict(threading), "_active");
-    PyObject *number = PyLong_FromUnsignedLong(ident);
     PyObject *name = NULL;
+    PyObject *threading = shd_interp_loaded_module("threading");
+    PyObject *space = threading == NULL ? NULL : PyModule_GetDict(threading);
+    PyObject *active =
+        space == NULL ? NULL : PyDict_GetItemString(space, "_active");
+    PyObject *number = PyLong_FromUnsignedLong(thread->ident);
     if (active != NULL && PyDict_CheckExact(active) && number != NULL) {
-        PyObject *thread = PyDict_GetItemWithError(active, number);
-        if (thread != NULL) {
-            name = PyObject_GetAttrString(thread, "_name");
+        PyObject *found = PyDict_GetItemWithError(active, number);
+        /* The number of one that has ended may be another's already. */
+        if (found != NULL && !atomic_load(&thread->gone)) {
+            Py_INCREF(found);
+            name = name_of(found);
+            Py_DECREF(found);
         }
-        if (name != NULL && !PyUnicode_Check(name)) {
-            Py_CLEAR(name);
+        if (name == NULL) {
+            name = name_of_ended(space, thread->native);
         }
     }
     Py_XDECREF(number);
@@ -268,20 +313,20 @@ name_all(void *Py_UNUSED(nothing))
 static uint32_t
 describe_thread(shd_thread *thread, PyObject *name, int askable)
 {
-    uint32_t native = (uint32_t)syscall(SYS_gettid);
-    shd_thread_record record = {thread->ident, native, 0};
+    thread->native = (uint32_t)syscall(SYS_gettid);
+    shd_thread_record record = {thread->ident, thread->native, 0};
     if (name != NULL) {
         record.name = shd_depot_text(name);
     }
     if (record.name == 0 && !askable) {
-        record.name = other_name(native);
+        record.name = other_name(thread->native);
     }
     thread->id =
         shd_recorder_data(SHD_DATA_THREAD, &record, sizeof(record), NULL, 0);
     atomic_store(&thread->epoch, shd_rec.epoch);
     if (record.name == 0 && thread->id
         && !atomic_exchange(&thread->unnamed, 1)) {
-        atomic_fetch_add(&unnamed, 1);
+        atomic_fetch_add(&shd_thread_unnamed, 1);
         if (!atomic_load(&no_naming) && !shd_is_finalizing()) {
             (void)Py_AddPendingCall(name_all, NULL);
         }
@@ -300,18 +345,18 @@ shd_thread_id(shd_thread *thread, const PyThreadState *tstate)
 }
 
 uint32_t
-shd_thread_named_id(shd_thread *thread)
+shd_thread_find_name(shd_thread *thread)
 {
     if (!thread->told) {
         thread->told = 1;
         (void)pthread_setspecific(key, thread);
     }
-    if (atomic_load_explicit(&unnamed, memory_order_relaxed)) {
+    if (atomic_load_explicit(&shd_thread_unnamed, memory_order_relaxed)) {
         shd_thread_name_all();
     }
     if (atomic_load_explicit(&thread->epoch, memory_order_relaxed)
         != shd_rec.epoch) {
-        PyObject *name = known_name(thread->ident);
+        PyObject *name = known_name(thread);
         if (shd_thread_enter(thread)) {
             describe_thread(thread, name, 0);
             shd_thread_leave(thread);
@@ -326,7 +371,7 @@ shd_thread_named_id(shd_thread *thread)
 static void
 name_thread(shd_thread *own, shd_thread *thread)
 {
-    PyObject *known = known_name(thread->ident);
+    PyObject *known = known_name(thread);
     if (shd_thread_enter(own)) {
         if (atomic_load(&thread->epoch) == shd_rec.epoch
             && atomic_exchange(&thread->unnamed, 0)) {
@@ -335,9 +380,9 @@ name_thread(shd_thread *own, shd_thread *thread)
                                       + sizeof(shd_data_head));
             uint32_t name = known == NULL ? 0 : shd_depot_text(known);
             atomic_store_explicit((_Atomic uint32_t *)&record->name,
-                                  name ? name : other_name(record->native),
+                                  name ? name : other_name(thread->native),
                                   memory_order_release);
-            atomic_fetch_sub(&unnamed, 1);
+            atomic_fetch_sub(&shd_thread_unnamed, 1);
         }
         shd_thread_leave(own);
     }

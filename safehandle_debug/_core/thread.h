@@ -31,6 +31,7 @@ typedef struct shd_thread {
     int told;                /* its death will be */
     shd_writer writer;
     unsigned long ident;    /* threading.get_ident() */
+    uint32_t native;        /* gettid() */
     uint32_t id;            /* THREAD id ... */
     _Atomic uint32_t epoch; /* ... in the file of this epoch */
     _Atomic int unnamed;    /* the THREAD record lacks its name */
@@ -59,8 +60,17 @@ typedef struct shd_thread {
 
 _Static_assert(ATOMIC_INT_LOCK_FREE == 2, "atomics are not locks");
 
+extern _Thread_local shd_thread *shd_thread_current
+    __attribute__((tls_model("initial-exec")));
+shd_thread *shd_thread_make(void);
+
 /* The calling thread's, or NULL when memory is out.  Keeps errno. */
-shd_thread *shd_thread_get(void);
+static inline shd_thread *
+shd_thread_get(void)
+{
+    shd_thread *thread = shd_thread_current;
+    return thread != NULL ? thread : shd_thread_make();
+}
 
 /* 0 when the thread is inside already, or when nothing is recorded (any
  * more). */
@@ -94,8 +104,24 @@ int shd_thread_all_outside(void);
  * the GIL, inside; `tstate` is the thread's Python state or NULL. */
 uint32_t shd_thread_id(shd_thread *thread, const PyThreadState *tstate);
 
+/* Threads that have no name yet. */
+extern _Atomic uint32_t shd_thread_unnamed;
+uint32_t shd_thread_find_name(shd_thread *thread);
+
 /* The same with the name that threading has for it.  With the GIL, outside. */
-uint32_t shd_thread_named_id(shd_thread *thread);
+static inline uint32_t
+shd_thread_named_id(shd_thread *thread)
+{
+    return thread->told
+                   && atomic_load_explicit(&shd_thread_unnamed,
+                                           memory_order_relaxed)
+                          == 0
+                   && atomic_load_explicit(&thread->epoch,
+                                           memory_order_relaxed)
+                          == shd_rec.epoch
+               ? thread->id
+               : shd_thread_find_name(thread);
+}
 
 /* STRING id of the name of the asyncio task that runs now, or 0.  With the
  * GIL, outside. */

@@ -1,0 +1,269 @@
+"""Events of threads that do not hold the GIL, and of threads unknown to Python."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+from support_programs import Run
+
+from safehandle_debug.recording import Recording, open_recording
+from safehandle_debug.recording.format import EventKind
+
+# `bare(n)` and `held(n)` record an acquire and a close of the number n.
+PROBE = """
+import ctypes, gc, os, sys, threading
+from safehandle_debug import SafeFileHandle, _native
+
+bare = ctypes.CDLL(_native.__file__).safehandle_debug_probe
+held = ctypes.PyDLL(_native.__file__).safehandle_debug_probe
+for function in (bare, held):
+    function.argtypes, function.restype = [ctypes.c_void_p], ctypes.c_void_p
+"""
+
+# Every number has a function of its own that dies soon after; the main thread
+# makes, drops and collects code all the time, so that addresses are reused.
+CHURN = (
+    PROBE
+    + """
+THREADS, EACH = int(sys.argv[1]), int(sys.argv[2])
+sys.setswitchinterval(1e-5)
+refused = []
+
+def make(number):
+    namespace = {"probe": bare}
+    source = f"def leaf_{number}():\\n    return probe({number})\\n"
+    exec(compile(source, f"<made {number}>", "exec"), namespace)
+    return namespace[f"leaf_{number}"]
+
+def work(first):
+    for number in range(first, first + EACH):
+        if make(number)() is not None:
+            refused.append(number)
+
+threads = [
+    threading.Thread(target=work, args=[1 + n * EACH], name=f"worker {n}") for n in range(THREADS)
+]
+for thread in threads:
+    thread.start()
+while any(thread.is_alive() for thread in threads):
+    for number in range(50):
+        exec(compile(f"def other_{number}(): pass", f"<other {number}>", "exec"), {})
+    gc.collect()
+for thread in threads:
+    thread.join()
+assert not refused, refused[:5]
+assert _native.live_count() == 0
+print("done")
+"""
+)
+
+
+def the_recording(run: Run) -> Recording:
+    """Of the one process of a run."""
+    (session,) = run.sessions
+    (path,) = session.glob("*.shd")
+    return open_recording(path)
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="stacks need the GIL there")
+def test_every_stack_is_its_own(run: Callable[..., Run]) -> None:
+    """Eight threads record at once while code objects die: nothing is lost,
+    nothing twice, and every event has the function that made it."""
+    threads, each = 8, 400
+    result = run(CHURN, str(threads), str(each))
+    assert result.ok().lines == ["done"]
+    with the_recording(result) as recording:
+        events = list(recording.events())
+        assert len(events) == 2 * threads * each
+        assert len({event.seq for event in events}) == len(events)
+        assert Counter(event.kind for event in events) == {
+            EventKind.ACQUIRE: threads * each,
+            EventKind.CLOSE: threads * each,
+        }
+        assert len({event.serial for event in events}) == threads * each
+        for event in events:
+            leaf = recording.stack(event.stack)[0]
+            assert leaf.function == f"leaf_{event.value}"
+            assert leaf.file == f"<made {event.value}>"
+            assert leaf.line == 2
+            assert recording.thread(event.thread).name == f"worker {(event.value - 1) // each}"
+        assert recording.header.dropped_events == 0
+        assert recording.header.live == 0
+        assert recording.live() == []
+
+
+def test_a_name_that_comes_later(run: Callable[..., Run]) -> None:
+    """A thread gets the name that it has, though nothing is ever recorded with
+    the GIL; readers see it as soon as it is there."""
+    result = run(
+        PROBE
+        + """
+import time
+from safehandle_debug.recording import open_recording
+
+recorded, end = threading.Event(), threading.Event()
+
+def work():
+    bare(1)
+    recorded.set()
+    end.wait()
+
+thread = threading.Thread(target=work, name="k\u00f6ttbullar")
+thread.start()
+recorded.wait()
+deadline = time.monotonic() + 60
+with open_recording(_native.recording_path()) as recording:
+    (event, _) = recording.events()
+    while not (name := recording.thread(event.thread).name).startswith("k"):
+        assert time.monotonic() < deadline, name
+end.set()
+thread.join()
+print(ascii(name))
+"""
+    ).ok()
+    assert result.lines == [ascii("k\u00f6ttbullar")]
+
+
+def test_threads_that_are_named_at_once(run: Callable[..., Run]) -> None:
+    """One event with the GIL, in any thread, names all that still run."""
+    result = run(
+        PROBE
+        + """
+recorded, end = threading.Barrier(4), threading.Event()
+
+def work(number):
+    bare(number)
+    recorded.wait()
+    end.wait()
+
+threads = [threading.Thread(target=work, args=[n], name=f"name {n}") for n in range(3)]
+for thread in threads:
+    thread.start()
+recorded.wait()
+held(10)
+end.set()
+for thread in threads:
+    thread.join()
+"""
+    ).ok()
+    with the_recording(result) as recording:
+        names = {event.value: recording.thread(event.thread).name for event in recording.events()}
+    assert names == {0: "name 0", 1: "name 1", 2: "name 2", 10: "MainThread"}
+
+
+def test_a_thread_that_python_does_not_know(run: Callable[..., Run]) -> None:
+    """It has no stack and a number for a name; its events are there."""
+    result = run(
+        PROBE
+        + """
+libc = ctypes.CDLL(None)
+made = (ctypes.c_ulong * 20)()
+for number in range(20):
+    start = ctypes.cast(bare, ctypes.c_void_p)
+    assert libc.pthread_create(
+        ctypes.byref(made, 8 * number), None, start, ctypes.c_void_p(number)
+    ) == 0
+for thread in made:
+    assert libc.pthread_join(ctypes.c_ulong(thread), None) == 0
+"""
+    ).ok()
+    with the_recording(result) as recording:
+        events = list(recording.events())
+        assert sorted(event.value for event in events) == sorted([*range(20), *range(20)])
+        for event in events:
+            assert event.stack == 0
+            info = recording.thread(event.thread)
+            assert info.name == f"thread {info.native}"
+
+
+TASKS = (
+    PROBE
+    + """
+import asyncio
+
+async def work(number):
+    bare(100 + number)  # nobody was asked yet which task this is
+    held(number)
+    bare(200 + number)
+    await asyncio.sleep(0)
+    bare(300 + number)
+
+async def main():
+    tasks = [asyncio.create_task(work(n), name=f"task {n}") for n in range(3)]
+    await asyncio.gather(*tasks)
+
+asyncio.run(main())
+bare(400)
+"""
+)
+
+
+def test_the_task_is_the_right_one_or_none(run: Callable[..., Run]) -> None:
+    """Without the GIL, a task that was known is told until its step ends."""
+    result = run(TASKS).ok()
+    with the_recording(result) as recording:
+        tasks = {event.value: recording.string(event.task) for event in recording.events()}
+    for number in range(3):
+        own = f"task {number}"
+        assert tasks[number] == tasks[200 + number] == own
+        assert tasks[100 + number] in ("", own)
+        assert tasks[300 + number] in ("", own)
+    assert tasks[400] == ""
+
+
+def test_a_child_that_nobody_told_of(run: Callable[..., Run]) -> None:
+    """A fork that goes round libc leaves its parent's recording alone."""
+    result = run(
+        PROBE
+        + """
+bare(1)
+FORK = {"x86_64": 57}.get(os.uname().machine)
+if FORK is None:
+    sys.exit("no fork system call")
+pid = ctypes.CDLL(None).syscall(FORK)
+if pid == 0:
+    bare(2)
+    os._exit(0 if bare(3) == 3 else 1)
+assert os.waitpid(pid, 0)[1] == 0
+bare(4)
+"""
+    )
+    if "no fork system call" in result.err:
+        pytest.skip("no fork system call on this machine")
+    with the_recording(result.ok()) as recording:
+        assert [event.value for event in recording.events()] == [1, 1, 4, 4]
+
+
+def test_recording_ends_while_threads_record(run: Callable[..., Run], tmp_path: object) -> None:
+    """Starting and stopping beneath eight busy threads."""
+    result = run(
+        PROBE
+        + """
+import pathlib
+
+end = threading.Event()
+
+def work(number):
+    while not end.is_set():
+        bare(number)
+
+threads = [threading.Thread(target=work, args=[n]) for n in range(8)]
+for thread in threads:
+    thread.start()
+_native.stop_recording()
+for number in range(60):
+    path = pathlib.Path(sys.argv[1], f"{number}.shd")
+    _native.start_recording(path, size=2 << 20)
+    held(100)
+    _native.stop_recording()
+end.set()
+for thread in threads:
+    thread.join()
+print(len(pathlib.Path("/proc/self/maps").read_text().split(".shd")) - 1)
+""",
+        str(tmp_path),
+    ).ok()
+    assert result.lines == ["0"]  # nothing of them is left mapped
