@@ -81,7 +81,7 @@ wrap_scandir(void)
     PyObject *posix = PyImport_ImportModule("posix");
     PyObject *iterator =
         posix == NULL ? NULL
-                      : PyObject_CallMethod(posix, "scandir", "s", "/dev/fd");
+                      : PyObject_CallMethod(posix, "scandir", "s", "/");
     if (iterator != NULL) {
         wrap(&scandir_finalize_slot, Py_TYPE(iterator));
         Py_XDECREF(PyObject_CallMethod(iterator, "close", NULL));
@@ -110,7 +110,9 @@ shd_finalizers_again(void)
 void
 shd_finalizers_start(void)
 {
-    shd_critical_listen();
+    if (shd_critical_listen() < 0) {
+        PyErr_Clear(); /* collections are then taken for drops */
+    }
     wrap_by_name(&io_finalize_slot, "_io", "_IOBase");
     wrap_scandir();
     shd_finalizers_again();
