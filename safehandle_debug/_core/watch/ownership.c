@@ -36,6 +36,14 @@ take_second(shd_number *number, uint64_t word, const void *object)
     }
 }
 
+/* A stream that was made over somebody's number may just be forgotten, and
+   then it never closes: it is no owner beside another. */
+static int
+is_stream(int owner)
+{
+    return owner == SHD_OWNER_FILE || owner == SHD_OWNER_DIR;
+}
+
 void
 shd_watch_taken(int fd, enum shd_owner owner, const void *object,
                 uint64_t since)
@@ -52,7 +60,8 @@ shd_watch_taken(int fd, enum shd_owner owner, const void *object,
         && !shd_is_inherited(serial)) {
         int before = shd_word_owner(word);
         uintptr_t owned = atomic_load(&number->object);
-        if (before == SHD_OWNER_RAW || (before == (int)owner && owned == 0)) {
+        if (before == SHD_OWNER_RAW || is_stream(before)
+            || (before == (int)owner && owned == 0)) {
             uint64_t taken = shd_word_with_owner(word, owner);
             atomic_store(&number->object, (uintptr_t)object);
             if (before != (int)owner
@@ -61,7 +70,7 @@ shd_watch_taken(int fd, enum shd_owner owner, const void *object,
                 change_owner(fd, number, taken, SHD_EVENT_OWNED);
             }
         }
-        else if (owned != (uintptr_t)object) {
+        else if (owned != (uintptr_t)object && !is_stream((int)owner)) {
             take_second(number, word, object);
         }
     }
