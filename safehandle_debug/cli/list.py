@@ -26,7 +26,7 @@ _Row = tuple[ProcessInfo, History]
 @targets_argument
 @click.option("--all", "everything", is_flag=True, help="closed handles too")
 @where_option("handles that match")
-@format_option
+@format_option()
 @click.option("--no-color", is_flag=True, help="plain text on a terminal too")
 def list_handles(
     targets: tuple[str, ...], everything: bool, where: Filter, form: str, no_color: bool

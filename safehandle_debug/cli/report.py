@@ -1,4 +1,4 @@
-"""`safehandle report`: what is wrong, as text or JSON."""
+"""`safehandle report`: what is wrong, as text, JSON, a page, Markdown or SARIF."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ FOUND = 1
 
 @click.command()
 @targets_argument
-@format_option
+@format_option("html", "markdown", "sarif")
 @click.option(
     "--fail-on",
     type=click.Choice(["error", "warning"]),
@@ -75,6 +75,8 @@ def report(
         reported = judged.reported
         if form == "json":
             text = json.dumps(to_json(ledgers, reported, _held(where)), indent=2)
+        elif form != "text":
+            text = _formatted(form, ledgers, reported)
         else:
             color = output is None and wants_color(no_color)
             text = compose(ledgers, judged, color=color, where=where, verbose=verbose)
@@ -82,6 +84,15 @@ def report(
     failing = ("error",) if fail_on == "error" else ("error", "warning")
     if any(finding.severity in failing for finding in reported):
         context.exit(FOUND)
+
+
+def _formatted(form: str, ledgers: Sequence[Ledger], findings: Sequence[Finding]) -> str:
+    # Not loaded by those who read text.
+    from safehandle_debug.formats import to_html, to_markdown, to_sarif
+
+    if form == "sarif":
+        return json.dumps(to_sarif(ledgers, findings), indent=2)
+    return (to_html if form == "html" else to_markdown)(ledgers, findings).rstrip("\n")
 
 
 @dataclass(frozen=True, slots=True)
