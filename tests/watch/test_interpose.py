@@ -34,8 +34,7 @@ class Programs:
         self, program: str, scenario: str, *libraries: str, preload: str | None = None
     ) -> None:
         environment = dict(os.environ, ASAN_OPTIONS="detect_leaks=0:verify_asan_link_order=0")
-        if preload is not None:
-            environment["LD_PRELOAD"] = str(self.folder / preload)
+        environment["LD_PRELOAD"] = "" if preload is None else str(self.folder / preload)
         done = subprocess.run(
             [self.folder / program, scenario, *(self.folder / name for name in libraries)],
             env=environment,
