@@ -8,6 +8,7 @@
 #include "depot.h"
 #include "table.h"
 #include "unwind.h"
+#include "watch/state.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -47,6 +48,9 @@ shd_record_listen(void)
 {
     child_pending = 0;
     shd_listening = shd_recording();
+    if (shd_listening) {
+        shd_rec.header->watch = (uint32_t)shd_watch_running();
+    }
     renew_test();
 }
 
