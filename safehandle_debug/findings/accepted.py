@@ -7,11 +7,13 @@ Only frames of the standard library itself count, and only these few places.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from safehandle_debug.findings.model import Finding, FindingKind
-from safehandle_debug.ledger import is_standard
+from safehandle_debug.ledger import Frame, History, is_standard
+from safehandle_debug.ledger.watched import after_finalizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,21 @@ RULES: Final = (
         "multiprocessing/forkserver.py",
         r"ForkServer\..*",
         "one server process and its socket serve the program for its whole life",
+    ),
+    _rule(
+        "multiprocessing/forkserver.py",
+        r"main|_serve_one",
+        "the server process keeps its pipes as long as it serves",
+    ),
+    _rule(
+        "multiprocessing/spawn.py",
+        r"spawn_main",
+        "a child keeps the pipe that tells it of its parent's end",
+    ),
+    _rule(
+        "multiprocessing/util.py",
+        r"_close_stdin",
+        "a child's standard input is the null device for its whole life",
     ),
     _rule(
         "multiprocessing/queues.py",
@@ -68,3 +85,23 @@ def accepted(finding: Finding) -> Accepted | None:
                 if path.endswith("/" + rule.module) and rule.function.fullmatch(frame.function):
                     return rule
     return None
+
+
+def is_internal(history: History) -> bool:
+    """True when one call of the standard library opened the handle and dropped
+    it again: the program never had it, and could not have closed it."""
+    close = next((each for each in reversed(history.events) if each.kind == "close"), None)
+    if close is None:
+        return False
+    opened_in, opened_by = _split(history.opened)
+    dropped_in, dropped_by = _split(after_finalizer(close.stack))
+    return bool(opened_in and dropped_in) and opened_by == dropped_by
+
+
+def _split(stack: Sequence[Frame]) -> tuple[Sequence[Frame], Sequence[tuple[str, str, int]]]:
+    """The innermost frames that are the standard library's, and the others."""
+    count = next(
+        (number for number, frame in enumerate(stack) if not is_standard(frame.file)), len(stack)
+    )
+    others = [(frame.file, frame.function, frame.line) for frame in stack[count:]]
+    return stack[:count], others

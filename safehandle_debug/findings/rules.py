@@ -15,7 +15,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-from safehandle_debug.findings.accepted import accepted
+from safehandle_debug.findings.accepted import accepted, is_internal
 from safehandle_debug.findings.descriptors import is_about_number, judged_acts
 from safehandle_debug.findings.fingerprint import Place, fingerprint, lines, places
 from safehandle_debug.findings.holders.told import read_holders
@@ -230,11 +230,10 @@ def _judged_watched(history: History, abandoned: bool, cwd: str) -> Verdict | No
     began = f"{named(history)} {'started' if is_child else 'opened'}"
     began += f" at {where(history.opened, cwd)}"
     never = f"never {'waited for' if is_child else 'closed'}"
+    if abandoned and is_internal(history):
+        return None
     if abandoned:
-        how = (
-            "the collector found it" if history.ending == "collected" else "its owner was dropped"
-        )
-        message = f"{began} was {never}: a finalizer did it when {how}"
+        message = f"{began} was {never}: a finalizer did it when {_found_by(history)}"
         return Verdict("abandoned", message, history.opened, "ending")
     if history.importing:
         return None

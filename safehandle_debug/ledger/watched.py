@@ -61,6 +61,12 @@ def is_finalizer(stack: Sequence[Frame], opened: Sequence[Frame]) -> bool:
     )
 
 
+def after_finalizer(stack: Sequence[Frame]) -> Sequence[Frame]:
+    """The frames that dropped the object whose finalizer is at work."""
+    finalizer = _finalizer(stack)
+    return stack if finalizer is None else stack[stack.index(finalizer) + 1 :]
+
+
 def _finalizer(stack: Sequence[Frame]) -> Frame | None:
     for frame, caller in itertools.zip_longest(stack, stack[1:]):
         if frame.function.endswith("__del__"):

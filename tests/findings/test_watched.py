@@ -125,6 +125,16 @@ def test_abandoned_to_a_finalizer_in_python(book: RecordingBuilder, read: Read) 
     assert ledger.counts.abandoned == 1
 
 
+def test_opened_by_the_library_and_dropped_by_the_program(
+    book: RecordingBuilder, read: Read
+) -> None:
+    """On the same line even: `Connection` was in the program's hands."""
+    handle = book.acquire("socket", stack=in_library(book, ("socket.py", "create_connection")))
+    finalizer = ("multiprocessing/connection.py", "_ConnectionBase.__del__")
+    book.close(handle, stack=in_library(book, finalizer))
+    assert only(find(read(book.end()))).kind == "abandoned"
+
+
 def test_child_that_was_not_waited_for(book: RecordingBuilder, read: Read) -> None:
     child(book)
     finding = only(find(read(book.end())))
@@ -185,6 +195,18 @@ def opened_and_closed_by_a_finalizer(book: RecordingBuilder) -> None:
     book.close(handle, stack=book.stack([frame("/srv/temp.py", "wipe"), *inside]))
 
 
+def opened_and_dropped_by_one_call_of_the_library(book: RecordingBuilder) -> None:
+    """The program never had it."""
+    inside = ("multiprocessing/managers.py", "BaseProxy._incref")
+    opener = ("multiprocessing/connection.py", "Client")
+    finalizer = ("multiprocessing/connection.py", "_ConnectionBase.__del__")
+    handle = book.acquire("socket", stack=in_library(book, opener, inside))
+    book.close(handle, stack=in_library(book, finalizer, inside))
+    handle = book.acquire("socket", stack=in_library(book, opener, inside))
+    stack = in_library(book, inside)
+    book.close(handle, Ending.DROPPED, flags=Flag.FINALIZER, stack=stack)
+
+
 def close_that_calls_the_finalizer(book: RecordingBuilder) -> None:
     """`def close(self): self.__del__()`."""
     handle = book.acquire("raw", stack=book.stack_here())
@@ -237,6 +259,7 @@ PROGRAMS = [
     native_thread,
     kept_from_import,
     opened_and_closed_by_a_finalizer,
+    opened_and_dropped_by_one_call_of_the_library,
     close_that_calls_the_finalizer,
     redirected_output,
     child_waited_for,
