@@ -91,17 +91,22 @@ def is_internal(history: History) -> bool:
     """True when one call of the standard library opened the handle and dropped
     it again: the program never had it, and could not have closed it."""
     close = next((each for each in reversed(history.events) if each.kind == "close"), None)
-    if close is None:
+    if close is None or history.space != "fd":
         return False
     opened_in, opened_by = _split(history.opened)
-    dropped_in, dropped_by = _split(after_finalizer(close.stack))
-    return bool(opened_in and dropped_in) and opened_by == dropped_by
+    _, dropped_by = _split(after_finalizer(close.stack))
+    return bool(opened_in) and opened_by == dropped_by
 
 
 def _split(stack: Sequence[Frame]) -> tuple[Sequence[Frame], Sequence[tuple[str, str, int]]]:
-    """The innermost frames that are the standard library's, and the others."""
+    """The innermost frames that are the standard library's, and where the
+    others stand.
+
+    What a function of the library had in its variables goes as it returns: then
+    the instruction that called it is still the one that runs, while what it
+    gave back is dropped by a later one of the same line."""
     count = next(
         (number for number, frame in enumerate(stack) if not is_standard(frame.file)), len(stack)
     )
-    others = [(frame.file, frame.function, frame.line) for frame in stack[count:]]
+    others = [(frame.file, frame.function, frame.instruction) for frame in stack[count:]]
     return stack[:count], others

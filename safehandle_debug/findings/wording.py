@@ -52,7 +52,8 @@ def owner(history: History) -> str:
 
 
 def _value(history: History, value: bool = True) -> str:
-    detail = f"{history.detail!r}" if history.detail else ""
+    # Of a child, it is only how it was started.
+    detail = f"{history.detail!r}" if history.detail and history.space != "pid" else ""
     if not value:
         return detail
     space = "" if history.space in (history.owner, "?") else f"{history.space} "

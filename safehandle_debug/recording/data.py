@@ -103,7 +103,8 @@ class Data:
             file, function, first_line, table = code
             at = position_at(table, first_line, lasti)
             line = first_line if at.line is None else at.line
-            frame = Frame(file, max(line, 1), function, at.end_line, at.column, at.end_column)
+            columns = (at.end_line, at.column, at.end_column)
+            frame = Frame(file, max(line, 1), function, *columns, lasti)
             _keep(self._frames, key, frame)
         return frame
 

@@ -7,7 +7,7 @@ what ids stand for.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 
@@ -74,3 +74,6 @@ class Frame:
     end_line: int | None = None  # 1-based
     column: int | None = None  # 0-based offset in UTF-8 bytes
     end_column: int | None = None  # 0-based offset in UTF-8 bytes, exclusive
+    # Offset of the instruction: two stacks that agree in it are of one and the
+    # same call, or of one loop.  No part of what frames are compared by.
+    instruction: int = field(default=-1, compare=False, repr=False)

@@ -113,8 +113,10 @@ def daemon(folder: Path) -> None:
 def child_that_outlives_it(folder: Path) -> None:
     import subprocess
 
-    keep.append(subprocess.Popen(["sleep", "1"], stdin=subprocess.DEVNULL, close_fds=True))
-    keep[-1].returncode = 0  # so that its finalizer does not warn
+    null = subprocess.DEVNULL
+    daemon = subprocess.Popen(["sleep", "20"], stdin=null, stdout=null, stderr=null)
+    daemon.returncode = 0  # so that its finalizer does not warn
+    keep.append(daemon)
 
 
 def close_loops(folder: Path) -> None:
