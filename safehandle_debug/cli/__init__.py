@@ -10,11 +10,13 @@ from __future__ import annotations
 import click
 
 from safehandle_debug.cli.demo import demo
+from safehandle_debug.cli.diff import diff
 from safehandle_debug.cli.doctor import doctor
 from safehandle_debug.cli.group import QuietGroup
 from safehandle_debug.cli.list import list_handles
 from safehandle_debug.cli.report import report
 from safehandle_debug.cli.run import run
+from safehandle_debug.cli.snapshot import snapshot
 from safehandle_debug.cli.watch import watch
 
 __all__ = ["main"]
@@ -33,5 +35,5 @@ def main() -> None:
     """
 
 
-for command in (run, report, list_handles, watch, demo, doctor):
+for command in (run, report, list_handles, watch, demo, doctor, snapshot, diff):
     main.add_command(command)

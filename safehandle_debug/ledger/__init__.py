@@ -19,6 +19,14 @@ from safehandle_debug.ledger.sites import is_library as is_library
 from safehandle_debug.ledger.sites import is_ours as is_ours
 from safehandle_debug.ledger.sites import is_standard as is_standard
 from safehandle_debug.ledger.sites import site_of as site_of
+from safehandle_debug.ledger.snapshot import Growth as Growth
+from safehandle_debug.ledger.snapshot import Held as Held
+from safehandle_debug.ledger.snapshot import Moment as Moment
+from safehandle_debug.ledger.snapshot import SnapshotError as SnapshotError
+from safehandle_debug.ledger.snapshot import compare as compare
+from safehandle_debug.ledger.snapshot import read_moment as read_moment
+from safehandle_debug.ledger.snapshot import take as take
+from safehandle_debug.ledger.snapshot import write_moment as write_moment
 
 __all__ = [
     "Counts",
@@ -29,15 +37,23 @@ __all__ = [
     "Filter",
     "FilterError",
     "Frame",
+    "Growth",
     "HandleFacts",
+    "Held",
     "History",
     "Ledger",
+    "Moment",
     "ProcessInfo",
+    "SnapshotError",
     "Suspicion",
+    "compare",
     "is_library",
     "is_ours",
     "is_standard",
     "parse_filter",
     "provenance",
+    "read_moment",
     "site_of",
+    "take",
+    "write_moment",
 ]
