@@ -1,0 +1,49 @@
+"""Runs programs whose descriptors are watched, and says what is found in them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from support_programs import Run, run_program
+
+from safehandle_debug.findings import Finding, find, first_line
+from safehandle_debug.ledger import Ledger
+from safehandle_debug.recording import open_recording
+
+__all__ = ["WATCHED", "found", "run_watched", "said"]
+
+WATCHED = "full,fds=on"
+
+
+def run_watched(
+    source: str,
+    folder: Path,
+    *args: str,
+    level: str = WATCHED,
+    env: Mapping[str, str] | None = None,
+) -> Run:
+    """Runs a program whose descriptors are watched, to its good end.
+
+    What the program prints, and how it ends, is what the same program does unwatched."""
+    plain = run_program(source, folder / "plain", *args, level=None, env=env)
+    run = run_program(source, folder / "watched", *args, level=level, env=env)
+    assert (run.code, run.out, run.err) == (plain.code, plain.out, plain.err)
+    assert run.recordings, "nothing was recorded"
+    first = run.first().process
+    assert first.dropped == 0
+    return run
+
+
+def found(run: Run) -> list[Finding]:
+    """What is wrong, in all processes of the run."""
+    every: list[Finding] = []
+    for path in run.recordings:
+        with open_recording(path) as recording:
+            every += find(Ledger(recording))
+    return every
+
+
+def said(run: Run) -> list[str]:
+    """The same, a sentence each."""
+    return [f"{finding.kind}: {first_line(finding)}" for finding in found(run)]
