@@ -111,6 +111,18 @@ shd_critical_drain(shd_interp *state)
 
 int shd_critical_passes;
 
+/* The thread of the collection that began last; compared only. */
+static _Atomic(PyThreadState *) collector;
+
+int
+shd_critical_collects_here(void)
+{
+    PyThreadState *tstate =
+        atomic_load_explicit(&collector, memory_order_relaxed);
+    return tstate != NULL && shd_critical_passes
+           && tstate == PyGILState_GetThisThreadState();
+}
+
 int
 shd_critical_runs_pass(void)
 {
@@ -128,10 +140,13 @@ collection_callback(PyObject *Py_UNUSED(self), PyObject *const *args,
         if (PyUnicode_CompareWithASCIIString(args[0], "start") == 0) {
             shd_critical_passes += state->collecting == NULL;
             state->collecting = PyThreadState_Get();
+            atomic_store_explicit(&collector, state->collecting,
+                                  memory_order_relaxed);
         }
         else if (PyUnicode_CompareWithASCIIString(args[0], "stop") == 0) {
             shd_critical_passes -= state->collecting != NULL;
             state->collecting = NULL;
+            atomic_store_explicit(&collector, NULL, memory_order_relaxed);
             shd_critical_drain(state);
         }
     }

@@ -316,6 +316,9 @@ shd_critical_in_pass(void)
     return shd_critical_passes && shd_critical_runs_pass();
 }
 
+/* The same without the GIL, from any thread. */
+int shd_critical_collects_here(void);
+
 /* Prepares for the collections at interpreter end; -1 with an exception. */
 int shd_critical_guard_exit(shd_interp *state);
 

@@ -21,7 +21,10 @@ _Thread_local struct shd_owners_here shd_owners_here
 int
 shd_owners_finalizing(void)
 {
-    return shd_owners_here.finalizing;
+    /* What a collection drops may close by other ways: SQLite does with the
+       last statement, a `__del__` in Python as it likes. */
+    int now = shd_owners_here.finalizing;
+    return now != COLLECTED && shd_critical_collects_here() ? COLLECTED : now;
 }
 
 /* Whether the collector called, on this thread.  At interpreter end it calls
@@ -80,8 +83,7 @@ wrap_scandir(void)
 {
     PyObject *posix = PyImport_ImportModule("posix");
     PyObject *iterator =
-        posix == NULL ? NULL
-                      : PyObject_CallMethod(posix, "scandir", "s", "/");
+        posix == NULL ? NULL : PyObject_CallMethod(posix, "scandir", "s", "/");
     if (iterator != NULL) {
         wrap(&scandir_finalize_slot, Py_TYPE(iterator));
         Py_XDECREF(PyObject_CallMethod(iterator, "close", NULL));
