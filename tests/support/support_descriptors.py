@@ -7,6 +7,7 @@ its recording must tell of the handles that the function acquired, in order:
 
 from __future__ import annotations
 
+import os
 import textwrap
 
 __all__ = ["CASES", "USES", "Expected", "program"]
@@ -426,8 +427,11 @@ case(
     """,
     CHILD,
 )
-# Popen's own pipe tells it whether the program could be started.
-POPEN = [("pipe", "Popen", "closed"), ("pipe", "Popen", "closed"), ("child", "Popen", "closed")]
+# Popen's own pipe tells it whether the program could be started; not where
+# posix_spawn() can do all that Popen needs (CPython 3.13).
+POPEN = [("child", "Popen", "closed")]
+if not hasattr(os, "POSIX_SPAWN_CLOSEFROM"):
+    POPEN = [("pipe", "Popen", "closed"), ("pipe", "Popen", "closed"), *POPEN]
 case("popen_wait", "subprocess.Popen(['/bin/true']).wait()", *POPEN)
 case("run", "subprocess.run(['/bin/true'], check=True)", *POPEN)
 

@@ -32,7 +32,8 @@ def handles(ran: Run) -> Mapping[str, Sequence[History]]:
     """The watched handles of each function."""
     found = defaultdict(list)
     for handle in ran.first().handles:
-        if handle.watched and handle.site is not None:
+        # CPython counts its threads there before it forks.
+        if handle.watched and handle.site is not None and handle.detail != "/proc/self/stat":
             found[handle.site.function].append(handle)
     return found
 
@@ -52,7 +53,7 @@ def test_closed_again(ran: Run, name: str) -> None:
         for each in ran.first().handles
         if each.watched and any(frame.function == f"use_{name}" for frame in each.opened)
     ]
-    assert used != [] or name == "probes"
+    assert used != [] or name in {"probes", "subprocess_that_cannot_start"}
     assert [(each.kind, each.ending, each.site) for each in used if each.ending != "closed"] == []
 
 
