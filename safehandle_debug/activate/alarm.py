@@ -42,7 +42,11 @@ def exhausted() -> None:
         text = _report(path)
     except Exception as error:
         # Whatever is missing here is missing because descriptors are.
-        text = f"EMFILE: descriptors exhausted; run 'safehandle report' ({error})"
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        text = (
+            f"EMFILE: descriptors exhausted, the limit is {limit}: 'safehandle report' names who"
+            f" has them; here none was left to read the recording with ({error})"
+        )
     for line in text.splitlines():
         tell(line)
 
@@ -51,8 +55,12 @@ def _report(path: str) -> str:
     """Read from this process's own recording, with a few descriptors more than
     the limit for as long as that takes."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    room = soft + _SPARE if hard == resource.RLIM_INFINITY else min(soft + _SPARE, hard)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (room, hard))
+    room = soft + _SPARE
+    try:
+        higher = hard if hard == resource.RLIM_INFINITY else max(room, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (room, higher))
+    except (OSError, ValueError):  # only root may raise the hard limit
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     try:
         from safehandle_debug.findings import render_exhaustion
         from safehandle_debug.ledger import Ledger

@@ -1,6 +1,6 @@
-"""What the standard library keeps open on purpose: found, and not reported.
+"""What libraries keep open on purpose: found, and not reported.
 
-Only frames of the standard library itself count, and only these few places.
+Only frames of the library itself count, and only these few places.
 `safehandle report --verbose` lists what was left out here and why.
 """
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from safehandle_debug.findings.model import Finding, FindingKind
-from safehandle_debug.ledger import Frame, History, is_standard
+from safehandle_debug.ledger import Frame, History, is_library, is_standard
 from safehandle_debug.ledger.watched import after_finalizer
 
 
@@ -56,6 +56,21 @@ RULES: Final = (
         "a child's standard input is the null device for its whole life",
     ),
     _rule(
+        "multiprocessing/popen_fork.py",
+        r"Popen\._launch",
+        "a process object keeps the pipe that tells of its child's end until it goes itself",
+    ),
+    _rule(
+        "multiprocessing/popen_spawn_posix.py",
+        r"Popen\._launch",
+        "a process object keeps the pipe that tells of its child's end until it goes itself",
+    ),
+    _rule(
+        "multiprocessing/popen_forkserver.py",
+        r"Popen\._launch",
+        "a process object keeps the pipe that tells of its child's end until it goes itself",
+    ),
+    _rule(
         "multiprocessing/queues.py",
         r"(?:Simple|Joinable)?Queue\.__init__",
         "queues have no need of close(): their pipe goes with the last reference",
@@ -66,9 +81,21 @@ RULES: Final = (
         "a proxy keeps one connection to its manager for each thread",
     ),
     _rule(
+        "multiprocessing/managers.py",
+        r"BaseManager\._run_server|Server\..*",
+        "a manager's process listens and serves until it is ended",
+    ),
+    _rule(
         "multiprocessing/heap.py",
         r"Arena\.__init__",
         "shared values keep their memory, and its file, for the life of the program",
+    ),
+)
+_INSTALLED: Final = (
+    _rule(
+        "uvloop/__init__.py",
+        r".*new_event_loop",
+        "libuv keeps a pipe for signals until its library is unloaded, after the end",
     ),
 )
 _KINDS: Final[frozenset[FindingKind]] = frozenset({"leak", "abandoned"})
@@ -79,9 +106,9 @@ def accepted(finding: Finding) -> Accepted | None:
     if finding.kind not in _KINDS or not finding.handle.watched:
         return None
     for frame in finding.handle.opened:
-        if is_standard(frame.file):
+        if is_library(frame.file):
             path = frame.file.replace("\\", "/")
-            for rule in RULES:
+            for rule in RULES if is_standard(frame.file) else _INSTALLED:
                 if path.endswith("/" + rule.module) and rule.function.fullmatch(frame.function):
                     return rule
     return None

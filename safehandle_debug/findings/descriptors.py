@@ -13,7 +13,7 @@ he should.  So the blame goes, in this order, to
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from safehandle_debug.findings.model import FindingKind
@@ -31,11 +31,15 @@ _BY_FINALIZER: Final = ("dropped", "collected")
 
 def judged_acts(history: History, cwd: str) -> Verdict | None:
     """What was done wrong with a watched handle's number, if anything was."""
+    if _is_of_import(history):
+        return None
     events = history.events
-    behind = _first(events, "closed-behind")
+    behind = None if _let_go_late(events) else _first(events, "closed-behind")
     second = next((each for each in events if is_second_owner(each)), None)
     in_use = next((each for each in events if each.flags & Flag.IN_USE), None)
-    stale = [each for each in events if _is_stale(each)]
+    # A wrong act without a place names nobody: a child that finalizes what its
+    # parent left it, a native thread.
+    stale = [each for each in events if _is_stale(each) and (each.stack or behind or second)]
     if behind is None and second is None and in_use is None and not stale:
         return None
     recycled = _first(stale, "recycled")
@@ -76,6 +80,22 @@ def judged_acts(history: History, cwd: str) -> Verdict | None:
     else:
         message = f"{who} {cause}"
     return Verdict(kind, message, event.stack, "events", event)
+
+
+def _is_of_import(history: History) -> bool:
+    """True for a file that the import machinery opened and closed itself.
+
+    Nobody ever had its number: who uses it later got that elsewhere, from the
+    command line for example."""
+    return bool(history.opened) and history.opened[0].file.startswith("<frozen ")
+
+
+def _let_go_late(events: Sequence[Event]) -> bool:
+    """True when the owner let go of it after somebody else had closed it: the
+    two had come to terms."""
+    closed = [each.seq for each in events if each.kind == "close"]
+    let_go = [each.seq for each in events if each.kind == "disowned"]
+    return bool(closed and let_go) and let_go[-1] > closed[0]
 
 
 def _recycled(history: History, act: Event, event: Event, beginning: str, cwd: str) -> Verdict:

@@ -253,3 +253,28 @@ def test_victim_of_a_handle_judged_alone(book: RecordingBuilder, read: Read) -> 
     told = only(findings_of(history, over=False, look_up=ledger.history))
     assert "FileIO '/b' opened at" in told.message
     assert told.victim is not None
+
+
+def test_an_act_without_a_place_names_nobody(book: RecordingBuilder, read: Read) -> None:
+    """A forked child that finalizes what its parent left it."""
+    handle = opens(book, "FileIO")
+    closes(book, handle)
+    book.problem(EventKind.DOUBLE_RELEASE, handle, detail="close", flags=Flag.STALE)
+    assert find(read(book.end())) == []
+
+
+def test_closed_by_whom_the_owner_let_it_go_to(book: RecordingBuilder, read: Read) -> None:
+    """A library takes the number of a socket, closes it, and has it detached then."""
+    handle = opens(book, "socket")
+    closes_behind(book, handle)
+    book.owned(handle, "raw", stack=book.stack_here())
+    assert find(read(book.end())) == []
+
+
+def test_numbers_of_imported_files_are_nobodys(book: RecordingBuilder, read: Read) -> None:
+    """A number from the command line that an import has had for a moment."""
+    code = uses.__code__.replace(co_filename="<frozen importlib._bootstrap_external>")
+    handle = book.acquire("FileIO", stack=book.stack([(code, 0)]), flags=Flag.IMPORTING)
+    closes(book, handle)
+    uses(book, handle)
+    assert find(read(book.end())) == []

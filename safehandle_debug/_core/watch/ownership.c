@@ -22,6 +22,22 @@ change_owner(int fd, shd_number *number, uint64_t word, int kind)
     }
 }
 
+/* The owner lets go of a number that somebody else has closed: the two had
+   come to terms (a library that takes a socket over, and then says so). */
+static void
+let_go_late(int fd, shd_number *number, uint64_t word)
+{
+    shd_subject subject = shd_judge_subject(
+        fd, number, shd_word_with_owner(word, SHD_OWNER_RAW));
+    subject.slot = 0;
+    shd_place here;
+    atomic_store(&number->object, 0);
+    if (!(word & SHD_WORD_BARE) && shd_place_here(&here)) {
+        shd_record_event(&here, &subject, SHD_EVENT_DISOWNED, 0, 0, 0, fd, 0,
+                         0);
+    }
+}
+
 /* A second owner: told when one of the two closes while the other keeps it. */
 static void
 take_second(shd_number *number, uint64_t word, const void *object)
@@ -86,7 +102,13 @@ shd_watch_let_go(int fd, const void *object)
     }
     int error = errno;
     uint64_t word = atomic_load(&number->word);
-    if (shd_word_state(word) == SHD_NUMBER_OPEN && object != NULL) {
+    int state = shd_word_state(word);
+    if ((state == SHD_NUMBER_PARKED || state == SHD_NUMBER_CLOSED)
+        && object != NULL
+        && atomic_load(&number->object) == (uintptr_t)object) {
+        let_go_late(fd, number, word);
+    }
+    else if (state == SHD_NUMBER_OPEN && object != NULL) {
         uint64_t alone = word & ~SHD_WORD_SECOND;
         if (number->second == (uintptr_t)object) {
             number->second = 0;
