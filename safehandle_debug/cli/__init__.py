@@ -12,6 +12,7 @@ import click
 from safehandle_debug.cli.demo import demo
 from safehandle_debug.cli.diff import diff
 from safehandle_debug.cli.doctor import doctor
+from safehandle_debug.cli.export import export
 from safehandle_debug.cli.group import QuietGroup
 from safehandle_debug.cli.list import list_handles
 from safehandle_debug.cli.report import report
@@ -35,5 +36,5 @@ def main() -> None:
     """
 
 
-for command in (run, report, list_handles, watch, demo, doctor, snapshot, diff):
+for command in (run, report, list_handles, watch, demo, doctor, snapshot, diff, export):
     main.add_command(command)
