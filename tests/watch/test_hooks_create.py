@@ -481,9 +481,24 @@ def test_a_parked_descriptor_is_not_sent(hooks: Hooks) -> None:
         message = Message.of(rights(0, ours.fileno()))
         assert hooks.call("sendmsg", theirs.fileno(), ctypes.byref(message), 0) == 1
         assert hooks.told() == []
+        number = 46 if os.uname().machine == "x86_64" else 211
+        assert hooks.call("syscall", number, theirs.fileno(), ctypes.byref(message), 0) == 1
+        assert hooks.told() == []
         hooks.parked[ours.fileno()] = 1
         assert hooks.call("sendmsg", theirs.fileno(), ctypes.byref(message), 0) == -1
         assert (hooks.errno, hooks.told()) == (errno.EBADF, [f"bad {ours.fileno()} sendmsg"])
+
+
+@pytest.mark.parametrize("before", [(), (46 if os.uname().machine == "x86_64" else 211,)])
+def test_a_dead_descriptor_is_not_sent(hooks: Hooks, before: tuple[int, ...]) -> None:
+    ours, theirs = socket.socketpair()
+    dead = os.dup(0)
+    os.close(dead)
+    name = "syscall" if before else "sendmsg"
+    with ours, theirs:
+        message = Message.of(rights(0, dead))
+        assert hooks.call(name, *before, theirs.fileno(), ctypes.byref(message), 0) == -1
+        assert (hooks.errno, hooks.told()) == (errno.EBADF, [f"bad {dead} sendmsg"])
 
 
 def test_every_name_is_hooked_once(hooks: Hooks) -> None:

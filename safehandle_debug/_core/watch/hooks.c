@@ -104,8 +104,8 @@ shd_hook_lists_us(const char *path)
 
 /* --- EBADF ------------------------------------------------------------------ */
 
-static int
-is_dead(int fd)
+int
+shd_hook_is_dead(int fd)
 {
     int error = errno;
     int dead = shd_watch_is_parked(fd) || fcntl(fd, F_GETFD) == -1;
@@ -116,7 +116,7 @@ is_dead(int fd)
 __attribute__((cold)) void
 shd_hook_bad(int fd, const char *function, const void *caller)
 {
-    if (fd >= 0 && !shd_watch_asleep() && is_dead(fd)) {
+    if (fd >= 0 && !shd_watch_asleep() && shd_hook_is_dead(fd)) {
         shd_watch_bad(fd, function, caller);
     }
 }
@@ -128,10 +128,10 @@ shd_hook_bad_of_two(int one, int other, const char *function,
     if (shd_watch_asleep()) {
         return;
     }
-    if (one >= 0 && is_dead(one)) {
+    if (one >= 0 && shd_hook_is_dead(one)) {
         shd_watch_bad(one, function, caller);
     }
-    else if (other >= 0 && is_dead(other)) {
+    else if (other >= 0 && shd_hook_is_dead(other)) {
         shd_watch_bad(other, function, caller);
     }
 }

@@ -71,6 +71,9 @@ shd_hook_retry(const void *caller)
 /* `path`, opened by now, is the folder of this process's descriptors. */
 int shd_hook_lists_us(const char *path);
 
+/* Whether a number is closed, be it parked or not; errno is kept. */
+int shd_hook_is_dead(int fd);
+
 /* EBADF came back.  Not told when the number is in order and only the wrong
  * one for the call: a write to what was opened for reading, O_PATH. */
 void shd_hook_bad(int fd, const char *function, const void *caller);
@@ -123,8 +126,10 @@ int shd_hook_will_replace(int from, int to);
 struct msghdr;
 void shd_hook_received(const struct msghdr *message, const void *caller);
 /* 0: one of those that are to be sent is parked; errno is set. */
-int shd_hook_may_send(const struct msghdr *message, const char *function,
-                      const void *caller);
+int shd_hook_may_send(const struct msghdr *message, const void *caller);
+/* sendmsg() came back with EBADF. */
+void shd_hook_bad_message(int fd, const struct msghdr *message,
+                          const void *caller);
 
 /* A child process that a wait call told of; `options`: of waitid(). */
 void shd_hook_waited(pid_t pid, int status, const void *caller);

@@ -145,12 +145,13 @@ shd_hook_received(const struct msghdr *message, const void *caller)
     }
 }
 
-int
-shd_hook_may_send(const struct msghdr *message, const char *function,
-                  const void *caller)
+/* The first of the descriptors in a message that is parked, or, asked for all
+ * that are closed, is closed; -1: none. */
+static int
+dead_in(const struct msghdr *message, int parked_only)
 {
     if (message == NULL || message->msg_control == NULL) {
-        return 1;
+        return -1;
     }
     struct msghdr *whole = (struct msghdr *)message;
     for (struct cmsghdr *each = CMSG_FIRSTHDR(whole); each != NULL;
@@ -158,12 +159,28 @@ shd_hook_may_send(const struct msghdr *message, const char *function,
         const unsigned char *data = NULL;
         size_t count = carried(each, &data);
         for (size_t i = 0; i < count; i++) {
-            if (!shd_hook_may_use(carried_number(data, i), function, caller)) {
-                return 0;
+            int fd = carried_number(data, i);
+            if (parked_only ? shd_watch_is_parked(fd) : shd_hook_is_dead(fd)) {
+                return fd;
             }
         }
     }
-    return 1;
+    return -1;
+}
+
+int
+shd_hook_may_send(const struct msghdr *message, const void *caller)
+{
+    int fd = dead_in(message, 1);
+    return fd < 0 || shd_hook_may_use(fd, "sendmsg", caller);
+}
+
+void
+shd_hook_bad_message(int fd, const struct msghdr *message, const void *caller)
+{
+    if (!shd_watch_asleep()) {
+        shd_hook_bad_of_two(fd, dead_in(message, 0), "sendmsg", caller);
+    }
 }
 
 static ssize_t
@@ -206,13 +223,12 @@ hook_recvmmsg(int fd, struct mmsghdr *messages, unsigned int count, int flags,
 static ssize_t
 hook_sendmsg(int fd, const struct msghdr *message, int flags)
 {
-    if (!shd_watch_asleep()
-        && !shd_hook_may_send(message, "sendmsg", SHD_HERE)) {
+    if (!shd_watch_asleep() && !shd_hook_may_send(message, SHD_HERE)) {
         return -1;
     }
     ssize_t result = real_sendmsg(fd, message, flags);
     if (SHD_UNLIKELY(result == -1) && errno == EBADF) {
-        shd_hook_bad(fd, "sendmsg", SHD_HERE);
+        shd_hook_bad_message(fd, message, SHD_HERE);
     }
     return result;
 }

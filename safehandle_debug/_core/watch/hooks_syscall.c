@@ -217,9 +217,14 @@ static long
 send_message(const call *it)
 {
     const struct msghdr *message = (const struct msghdr *)it->b;
-    return shd_hook_may_send(message, "sendmsg", it->caller)
-               ? check_use(it, make(it), "sendmsg")
-               : -1;
+    if (!shd_hook_may_send(message, it->caller)) {
+        return -1;
+    }
+    long result = make(it);
+    if (SHD_UNLIKELY(result == -1) && errno == EBADF) {
+        shd_hook_bad_message((int)it->a, message, it->caller);
+    }
+    return result;
 }
 
 static long
