@@ -9,6 +9,8 @@
 #include "events.h"
 #include "thread.h"
 
+#include "watch/watch.h"
+
 #include <errno.h>
 #include <limits.h>
 #include <string.h>
@@ -314,6 +316,7 @@ finish(shd_handle *handle, int perform, int ending, int flags)
                         NULL);
     }
     void *extra;
+    uint64_t outer = shd_watch_release_begins(handle->slot);
     int claimed = leave(handle, &extra);
     shd_handle *parent = take_parent(handle, extra);
     if (claimed && !perform) {
@@ -342,6 +345,7 @@ finish(shd_handle *handle, int perform, int ending, int flags)
             handle->value = -1;
         }
     }
+    shd_watch_release_ended(outer);
     let_go_of_parent(parent);
     errno = saved_errno;
     return result;

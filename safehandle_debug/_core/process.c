@@ -60,7 +60,9 @@ sweep_one(uint32_t slot, uint64_t serial, enum shd_sweep what)
     if (what == SHD_SWEEP_PYTHON || !shd_table_claim(slot, serial)) {
         return 0;
     }
+    uint64_t outer = shd_watch_release_begins(slot);
     int error = kind->release(value, shd_table_take_extra(slot));
+    shd_watch_release_ended(outer);
     shd_record_swept(slot, serial, value, error);
     return 1;
 }

@@ -141,6 +141,8 @@ def _judged(history: History, over: bool, cwd: str) -> list[Verdict]:
     for event in history.events:
         if is_about_number(event):
             continue
+        if acts is not None and event.kind == "release-failed" and event.value == errno.EBADF:
+            continue  # there was nothing left to give back
         verdict = _judged_event(history, event, cwd)
         if verdict is None:
             continue

@@ -164,7 +164,11 @@ shd_watch_closing(int fd, const char *how, enum shd_owner owner, int may_park,
     int state = shd_word_state(word);
     shd_judge_next(fd,
                    state == SHD_NUMBER_PARKED || state == SHD_NUMBER_CLOSING);
-    if (shd_watch_claim(number, &word)) {
+    if (state == SHD_NUMBER_OPEN && !shd_watch_may_release(word)) {
+        shd_judge_stolen(fd, shd_watch_releasing(), word);
+        verdict = SHD_REFUSE;
+    }
+    else if (shd_watch_claim(number, &word)) {
         int behind = judge_closer(number, word, owner, caller) == BEHIND
                      && fd > 2 && !shd_is_inherited(shd_word_serial(word));
         if (behind && shd_on_error == SHD_ON_ERROR_RAISE) {
@@ -207,6 +211,14 @@ shd_watch_close(int fd)
     uint64_t word = number == NULL ? 0 : atomic_load(&number->word);
     if (number == NULL || !shd_watch_running()) {
         return close(fd);
+    }
+    if (shd_word_state(word) == SHD_NUMBER_OPEN
+        && !shd_watch_may_release(word)) {
+        /* The object's own handle is gone, and somebody else has the
+           number. */
+        shd_judge_stolen(fd, shd_watch_releasing(), word);
+        errno = EBADF;
+        return -1;
     }
     if (shd_watch_claim(number, &word)) {
         shd_watch_end(fd, number, word, "close", 0, SHD_ENDING_CLOSED);
@@ -283,10 +295,17 @@ shd_watch_replaced(int result, int from, const void *caller)
     }
     shd_number *number = shd_number_find(result);
     uint64_t word = number == NULL ? 0 : atomic_load(&number->word);
-    /* Whoever names a number has it from the handle that was there. */
-    shd_watch_begin_like(
-        result, from,
-        shd_word_state(word) == SHD_NUMBER_CLOSED ? number->natural : result);
+    int was_closed = shd_word_state(word) == SHD_NUMBER_CLOSED;
+    uint32_t slot = was_closed && shd_word_owner(word) == SHD_OWNER_SAFEHANDLE
+                            && !is_being_released(number, word)
+                        ? number->slot
+                        : 0;
+    /* Whoever names a number has it from the handle that was there; and an
+       object that had it goes on with what is there now. */
+    shd_watch_begin_like(result, from, was_closed ? number->natural : result);
+    if (slot != 0) {
+        shd_watch_take_as(slot, shd_word_serial(atomic_load(&number->word)));
+    }
 }
 
 /* What closes more than this at once closes whatever there is. */

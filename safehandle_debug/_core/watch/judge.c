@@ -238,6 +238,19 @@ shd_judge_stale(int fd, shd_number *number, uint64_t word, int wrong,
 }
 
 void
+shd_judge_stolen(int fd, uint64_t serial, uint64_t word)
+{
+    const shd_subject subject = {
+        .serial = serial,
+        .value = fd,
+        .type = shd_watch_type(SHD_OWNER_SAFEHANDLE, shd_word_kind(word)),
+    };
+    report(fd, &subject, SHD_EVENT_RECYCLED,
+           SHD_FLAG_STALE | SHD_FLAG_PREVENTED, (int64_t)shd_word_serial(word),
+           "close", 0);
+}
+
+void
 shd_judge_behind(const shd_subject *subject, int fd, const char *how)
 {
     if (!shd_judge_sweeping(fd)) {

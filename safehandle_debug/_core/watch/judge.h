@@ -21,7 +21,11 @@ shd_subject shd_judge_subject(int fd, const shd_number *number, uint64_t word);
 void shd_judge_stale(int fd, shd_number *number, uint64_t word, int wrong,
                      const char *how);
 
-/* `flags` of the close that was done behind the owner. */
+/* A SafeHandle's release is about to close a number that is another's by now:
+ * RECYCLED, on the SafeHandle's own serial. */
+void shd_judge_stolen(int fd, uint64_t serial, uint64_t word);
+
+/* The close was done behind the owner. */
 void shd_judge_behind(const shd_subject *subject, int fd, const char *how);
 
 /* Two owners had the number, and one closes it. */

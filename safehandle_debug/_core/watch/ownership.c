@@ -141,6 +141,51 @@ shd_watch_owned(int fd, enum shd_owner owner, const void *caller)
     shd_watch_taken(fd, owner, NULL, 0);
 }
 
+/* By slot of the live table: serial of the handle that the number of an object
+ * belongs to, its own or, of a second owner, the first one's. */
+#define SLOTS (1 << 20)
+static _Atomic uint64_t taken_as[SLOTS];
+
+/* What the release that runs on this thread may close; 0: whatever. */
+static _Thread_local uint64_t releasing
+    __attribute__((tls_model("initial-exec")));
+
+uint64_t
+shd_watch_release_begins(uint32_t slot)
+{
+    uint64_t outer = releasing;
+    releasing = slot < SLOTS ? atomic_exchange_explicit(&taken_as[slot], 0,
+                                                        memory_order_relaxed)
+                             : 0;
+    return outer;
+}
+
+void
+shd_watch_release_ended(uint64_t outer)
+{
+    releasing = outer;
+}
+
+int
+shd_watch_may_release(uint64_t word)
+{
+    return releasing == 0 || releasing == shd_word_serial(word);
+}
+
+uint64_t
+shd_watch_releasing(void)
+{
+    return releasing;
+}
+
+void
+shd_watch_take_as(uint32_t slot, uint64_t serial)
+{
+    if (slot < SLOTS) {
+        atomic_store_explicit(&taken_as[slot], serial, memory_order_relaxed);
+    }
+}
+
 void
 shd_watch_adopted(int fd, uint64_t serial, uint32_t slot)
 {
@@ -155,11 +200,14 @@ shd_watch_adopted(int fd, uint64_t serial, uint32_t slot)
         int natural = -1;
         if (shd_word_state(word) == SHD_NUMBER_OPEN) {
             if (shd_word_owner(word) == SHD_OWNER_SAFEHANDLE) {
-                errno = error; /* two SafeHandles: events.c tells it */
+                /* Two SafeHandles: events.c tells it. */
+                shd_watch_take_as(slot, shd_word_serial(word));
+                errno = error;
                 return;
             }
             if (shd_word_owner(word) != SHD_OWNER_RAW) {
                 take_second(number, word, number);
+                shd_watch_take_as(slot, shd_word_serial(word));
                 errno = error;
                 return;
             }
@@ -176,6 +224,7 @@ shd_watch_adopted(int fd, uint64_t serial, uint32_t slot)
             shd_natural_take_at(natural, serial);
         }
         atomic_fetch_add(&shd_watch_open, 1);
+        shd_watch_take_as(slot, serial);
         number->natural = natural;
         number->slot = slot;
         number->second = 0;

@@ -54,6 +54,14 @@ int shd_watch_claim(shd_number *number, uint64_t *word);
 void shd_watch_end(int fd, shd_number *number, uint64_t word, const char *how,
                    int behind, int ending);
 
+/* Whether the release that runs on this thread, if one does, may close what
+ * has the number now. */
+int shd_watch_may_release(uint64_t word);
+/* The object with this slot may close the handle with this serial. */
+void shd_watch_take_as(uint32_t slot, uint64_t serial);
+/* Serial of the handle that it may close. */
+uint64_t shd_watch_releasing(void);
+
 void shd_watch_mark_closed(shd_number *number, uint64_t word);
 
 /* A handle is found to be gone at a checkpoint, or its number given out again

@@ -160,6 +160,11 @@ int shd_watch_reconcile(void);
 void shd_watch_adopted(int fd, uint64_t serial, uint32_t slot);
 void shd_watch_released(int fd, uint64_t serial);
 
+/* Around a SafeHandle's release: its number is closed only if it is still the
+ * one that the object took.  `slot` as above; the answer goes to the second. */
+uint64_t shd_watch_release_begins(uint32_t slot);
+void shd_watch_release_ended(uint64_t outer);
+
 /* close(2) for SafeHandles: parks where it should, and leaves alone what the
  * number has become if somebody else closed it.  As close(2). */
 int shd_watch_close(int fd);
