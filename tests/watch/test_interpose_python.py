@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pathlib
 import subprocess
 import sys
@@ -55,7 +54,10 @@ def run(counters: pathlib.Path, source: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", program, counters], capture_output=True, text=True, timeout=120
     )
-    assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
+    # Where functions have stubs in the main program, or a sanitizer's stand before
+    # libc's, memray says that it noticed.
+    told = [line for line in done.stderr.splitlines() if "Correcting symbol" not in line]
+    assert (done.stdout, told, done.returncode) == ("", [], 0)
 
 
 def test_builtin_modules(counters: pathlib.Path) -> None:
@@ -163,8 +165,6 @@ def test_a_memory_profiler_beside_us(
 ) -> None:
     """It replaces mmap() in all objects too; whoever came first, both see what is theirs."""
     pytest.importorskip("memray")
-    if os.environ.get("SAFEHANDLE_SANITIZED"):
-        pytest.skip("the profiler complains of the sanitizer's functions")
     run(
         counters,
         f"""
