@@ -17,9 +17,13 @@
 #error "safehandle_debug needs CPython 3.11 or newer"
 #endif
 
-#if PY_VERSION_HEX < 0x030E0000 && !defined(Py_GIL_DISABLED)
+#if !defined(Py_GIL_DISABLED)
 #define SHD_HAVE_FRAMES 1
+#if PY_VERSION_HEX < 0x030E0000
 #include "internal/pycore_frame.h"
+#else
+#include "internal/pycore_interpframe.h"
+#endif
 #include "internal/pycore_interp.h"
 #else
 #define SHD_HAVE_FRAMES 0
@@ -62,14 +66,14 @@ shd_frame_code(shd_frame *frame)
 static inline int
 shd_frame_lasti(shd_frame *frame)
 {
-#if PY_VERSION_HEX >= 0x030C0000
+#if PY_VERSION_HEX >= 0x030C0000 && PY_VERSION_HEX < 0x030E0000
     if (frame->owner == FRAME_OWNED_BY_CSTACK) {
         return -1;
     }
 #endif
 #if PY_VERSION_HEX >= 0x030D0000
-    /* Hot constructors run on a frame whose code is a constant of the
-       interpreter's: nothing may be hung on it. */
+    /* Also the frame of the interpreter's own code that hot constructors run
+       on, which nobody knows. */
     if (_PyFrame_IsIncomplete(frame)) {
         return -1;
     }

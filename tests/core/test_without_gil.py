@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Callable
 
@@ -68,7 +67,6 @@ def the_recording(run: Run) -> Recording:
     return open_recording(path)
 
 
-@pytest.mark.skipif(sys.version_info >= (3, 14), reason="stacks need the GIL there")
 def test_every_stack_is_its_own(run: Callable[..., Run]) -> None:
     """Eight threads record at once while code objects die: nothing is lost,
     nothing twice, and every event has the function that made it."""
