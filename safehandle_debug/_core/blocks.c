@@ -107,12 +107,6 @@ shd_blocks_begin(uint32_t blocks, uint32_t secured)
     memset((void *)pools, 0, sizeof(pools));
 }
 
-void
-shd_blocks_abandon(void)
-{
-    ring = NULL;
-}
-
 /* --- growth ---------------------------------------------------------------- */
 
 static int

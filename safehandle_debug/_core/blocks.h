@@ -15,10 +15,6 @@ int shd_blocks_prepare(uint32_t capacity);
 /* A new recording: all its blocks are free, `backed` of them secured. */
 void shd_blocks_begin(uint32_t capacity, uint32_t backed);
 
-/* Threads may still use the account of the recording that ended: the next
- * one gets another. */
-void shd_blocks_abandon(void);
-
 /* A block of one's own, or NULL when there is none. */
 shd_block_head *shd_blocks_take(int type, uint32_t thread);
 

@@ -54,13 +54,6 @@ shd_depot_reset(void)
     atomic_store(&data_bytes, 0);
 }
 
-void
-shd_depot_abandon(void)
-{
-    atomic_store(&data_table, NULL);
-    atomic_store(&node_table, NULL);
-}
-
 /* The successor of `old`, which may be NULL; NULL when memory is out. */
 static table *
 grow_table(_Atomic(table *) *newest, table *old, uint32_t first)

@@ -16,9 +16,6 @@
 /* Forgets all ids: the next recording starts empty.  With nobody inside. */
 void shd_depot_reset(void);
 
-/* Threads may still use the tables: they are left to them. */
-void shd_depot_abandon(void);
-
 /* Ids, or 0 when the recording has no room left. */
 uint32_t shd_depot_bytes(const char *utf8, size_t size);
 uint32_t shd_depot_string(const char *utf8);

@@ -187,7 +187,8 @@ typedef struct {
     int64_t value;
     uint32_t stack;  /* 0: none */
     uint32_t thread; /* THREAD id */
-    uint32_t task;   /* STRING id of the asyncio task's name, 0: none */
+    uint32_t task;   /* STRING id of the asyncio task's name, 0: none, or not
+                        known yet: the one field that is filled in later */
     uint32_t test;   /* STRING id of the running test, 0: none */
     uint32_t detail; /* STRING id (path, reason), 0: none */
     uint32_t type;   /* TYPE id */

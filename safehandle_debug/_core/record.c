@@ -106,6 +106,7 @@ fill_in(shd_place *here, shd_thread *thread)
     here->test = (uint32_t)(word >> 32) == here->epoch ? (uint32_t)word : 0;
     here->stack = 0;
     here->importing = 0;
+    here->unsure = 0;
 }
 
 static inline void
@@ -113,6 +114,55 @@ capture(shd_place *here, PyThreadState *tstate, int held)
 {
     here->stack = shd_unwind_capture(here->thread, tstate, held);
     here->importing = shd_unwind_importing(here->thread);
+}
+
+static shd_live *
+recorded_slot(uint32_t slot, uint64_t serial)
+{
+    shd_live *live = slot == 0 ? NULL : shd_recorder_live_if_made(slot);
+    return live != NULL && live->serial == serial ? live : NULL;
+}
+
+/* The task of the events that lack it is the one that runs now, if nothing has
+   changed since. */
+static void
+settle_tasks(shd_thread *thread)
+{
+    int certain =
+        thread->task && thread->unsure_epoch == shd_rec.epoch
+        && shd_same_moment(thread->unsure_moment, thread->task_moment);
+    for (int i = 0; certain && i < thread->unsure; i++) {
+        const shd_unsure *at = &thread->unsure_events[i];
+        if (at->block->type == SHD_BLOCK_EVENTS
+            && at->block != thread->writer.block) {
+            continue; /* recycled, perhaps */
+        }
+        atomic_store_explicit((_Atomic uint32_t *)&at->event->task,
+                              thread->task, memory_order_relaxed);
+        shd_live *live = recorded_slot(at->slot, at->serial);
+        if (live != NULL && live->task == 0 && shd_recorder_live_try(live)) {
+            live->task = thread->task;
+            shd_recorder_live_end(live);
+        }
+    }
+    thread->unsure = 0;
+}
+
+static void
+keep_unsure(const shd_place *here, shd_event *event, shd_block_head *block,
+            const shd_subject *subject)
+{
+    shd_thread *thread = here->thread;
+    if (thread->unsure_epoch != shd_rec.epoch
+        || !shd_same_moment(thread->unsure_moment, here->moment)) {
+        thread->unsure = 0;
+        thread->unsure_epoch = shd_rec.epoch;
+        thread->unsure_moment = here->moment;
+    }
+    if (thread->unsure < SHD_MOST_UNSURE) {
+        thread->unsure_events[thread->unsure++] =
+            (shd_unsure){event, block, subject->serial, subject->slot};
+    }
 }
 
 /* The place of a thread that has the GIL; 1 when it is inside then. */
@@ -130,6 +180,9 @@ enter_held(shd_place *here, PyThreadState *tstate, int stack)
         return 0;
     }
     fill_in(here, thread);
+    if (thread->unsure) {
+        settle_tasks(thread);
+    }
     if (stack) {
         capture(here, tstate, 1);
     }
@@ -163,7 +216,12 @@ find(shd_place *here, int stack)
     }
     fill_in(here, thread);
     here->thread_id = shd_thread_id(thread, tstate);
-    here->task = shd_thread_known_task(thread, tstate);
+    int64_t task = shd_thread_known_task(thread, tstate);
+    here->task = task < 0 ? 0 : (uint32_t)task;
+    here->unsure = task < 0;
+    if (here->unsure) {
+        here->moment = shd_thread_moment(tstate);
+    }
     if (stack) {
         capture(here, tstate, 0);
     }
@@ -276,13 +334,6 @@ shd_record_count_live(void)
 
 /* --- live slots ------------------------------------------------------------------ */
 
-static shd_live *
-recorded_slot(uint32_t slot, uint64_t serial)
-{
-    shd_live *live = slot == 0 ? NULL : shd_recorder_live_if_made(slot);
-    return live != NULL && live->serial == serial ? live : NULL;
-}
-
 void
 shd_record_retyped(const shd_subject *subject)
 {
@@ -367,6 +418,9 @@ write_event(const shd_place *here, const shd_subject *subject, int kind,
         event->kind = (uint8_t)kind;
         event->ending = (uint8_t)ending;
         event->flags = (uint16_t)flags;
+        if (here->unsure) {
+            keep_unsure(here, event, block, subject);
+        }
         shd_recorder_commit(writer, block);
     }
 }

@@ -125,6 +125,20 @@ make_switch(void)
     }
 }
 
+/* Unmaps the file; 0 when a thread is still inside and needs it. */
+static int
+shut(void)
+{
+    atomic_store(shd_recorder_on, 0);
+    if (!shd_thread_all_outside()) {
+        return 0;
+    }
+    unsigned char *map = shd_rec.map;
+    shd_recorder_forget();
+    munmap(map, shd_rec.size);
+    return 1;
+}
+
 int
 shd_recorder_start(const char *path, const shd_settings *settings,
                    uint64_t inherited)
@@ -133,6 +147,10 @@ shd_recorder_start(const char *path, const shd_settings *settings,
     size_t length = strlen(path);
     if (length >= sizeof(shd_rec.path)) {
         return fail("create the recording", path, ENAMETOOLONG);
+    }
+    if (shd_rec.map != NULL && !shut()) {
+        return fail("begin another recording while threads write into",
+                    shd_rec.path, EBUSY);
     }
     uint64_t size = bounded_size(settings->size);
     if (size == 0) {
@@ -291,18 +309,7 @@ shd_recorder_stop(int ended, int exit_code)
         return;
     }
     mark_ended(ended, exit_code);
-    atomic_store(shd_recorder_on, 0);
-    unsigned char *map = shd_rec.map;
-    /* A thread that is still inside keeps what it writes into. */
-    int unused = shd_thread_all_outside();
-    shd_recorder_forget();
-    if (unused) {
-        munmap(map, shd_rec.size);
-    }
-    else {
-        shd_depot_abandon();
-        shd_blocks_abandon();
-    }
+    (void)shut();
 }
 
 void

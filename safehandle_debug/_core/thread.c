@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #define PATIENCE 1000
@@ -22,7 +23,6 @@ _Atomic uint32_t shd_thread_unnamed;
 static pthread_key_t key;
 static _Atomic(shd_thread *) threads; /* newest first */
 static _Atomic int visiting;          /* a thread goes through the list */
-static _Atomic int bare;              /* a thread was here without the GIL */
 static _Atomic int no_naming;
 
 /* --- the list ---------------------------------------------------------------- */
@@ -164,9 +164,8 @@ shd_thread_forked(void)
 
 /* --- who is inside ----------------------------------------------------------- */
 
-/* Every thread of this process passes a memory barrier; 0 when that cannot be
-   had. */
-static int
+/* Every thread of this process passes a memory barrier. */
+static void
 fence_all(void)
 {
 #ifdef SYS_membarrier
@@ -174,21 +173,21 @@ fence_all(void)
         EXPEDITED = 1 << 3,
         REGISTER = 1 << 4
     }; /* linux/membarrier.h */
-    return syscall(SYS_membarrier, EXPEDITED, 0, 0) == 0
-           || (syscall(SYS_membarrier, REGISTER, 0, 0) == 0
-               && syscall(SYS_membarrier, EXPEDITED, 0, 0) == 0);
-#else
-    return 0;
+    if (syscall(SYS_membarrier, EXPEDITED, 0, 0) == 0
+        || (syscall(SYS_membarrier, REGISTER, 0, 0) == 0
+            && syscall(SYS_membarrier, EXPEDITED, 0, 0) == 0)) {
+        return;
+    }
 #endif
+    /* No store waits as long in its processor. */
+    nanosleep(&(struct timespec){0, 5000000}, NULL);
 }
 
 int
 shd_thread_all_outside(void)
 {
-    if (!atomic_load(&bare)) {
-        return 1; /* all had the GIL, which is ours now */
-    }
-    if (!fence_all() || !begin_visit(PATIENCE)) {
+    fence_all();
+    if (!begin_visit(PATIENCE)) {
         return 0;
     }
     int outside = 1;
@@ -200,7 +199,8 @@ shd_thread_all_outside(void)
                 outside = 0;
                 break;
             }
-            sched_yield();
+            /* It is preempted, or makes room on a slow disk. */
+            nanosleep(&(struct timespec){0, i < 10 ? 0 : 1000000}, NULL);
         }
     }
     end_visit();
@@ -337,7 +337,6 @@ describe_thread(shd_thread *thread, PyObject *name, int askable)
 uint32_t
 shd_thread_id(shd_thread *thread, const PyThreadState *tstate)
 {
-    atomic_store_explicit(&bare, 1, memory_order_relaxed);
     return atomic_load_explicit(&thread->epoch, memory_order_relaxed)
                    == shd_rec.epoch
                ? thread->id
@@ -492,7 +491,19 @@ shd_thread_task(shd_thread *thread, shd_interp *state, PyThreadState *tstate)
 {
     thread->task = look_up_task(thread, state);
     thread->task_epoch = shd_rec.epoch;
-    thread->task_context = tstate->context_ver;
-    thread->task_tstate = tstate->id;
+    thread->task_moment = shd_thread_moment(tstate);
     return thread->task;
+}
+
+int64_t
+shd_thread_known_task(const shd_thread *thread, const PyThreadState *tstate)
+{
+    if (tstate == NULL) {
+        return 0;
+    }
+    return thread->task_epoch == shd_rec.epoch
+                   && shd_same_moment(thread->task_moment,
+                                      shd_thread_moment(tstate))
+               ? (int64_t)thread->task
+               : -1;
 }

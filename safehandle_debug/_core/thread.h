@@ -24,6 +24,21 @@ typedef struct {
     uint32_t id; /* in the cache: of the stack that ends in this frame */
 } shd_walked;
 
+/* As long as it stays the same, so does the running task: entering and leaving
+ * a context, as each step of a task does, counts. */
+typedef struct {
+    uint64_t tstate, context;
+} shd_moment;
+
+#define SHD_MOST_UNSURE 8
+
+typedef struct {
+    shd_event *event;
+    shd_block_head *block; /* that it is in */
+    uint64_t serial;
+    uint32_t slot;
+} shd_unsure;
+
 typedef struct shd_thread {
     struct shd_thread *next; /* all threads */
     _Atomic int gone;        /* set by the dying thread */
@@ -39,8 +54,14 @@ typedef struct shd_thread {
     /* The task that ran at the last event with the GIL, and while it is sure
        to be the same. */
     uint32_t task, task_epoch;
-    uint64_t task_context;
-    uint64_t task_tstate;
+    shd_moment task_moment;
+
+    /* Events since that lack their task.  The next event with the GIL knows it
+       if the moment is still the same. */
+    int unsure;
+    uint32_t unsure_epoch;
+    shd_moment unsure_moment;
+    shd_unsure unsure_events[SHD_MOST_UNSURE];
 
     int finalizers;  /* nested finalizers running on this thread */
     int interrupted; /* a KeyboardInterrupt waits for their end */
@@ -128,17 +149,21 @@ shd_thread_named_id(shd_thread *thread)
 uint32_t shd_thread_task(shd_thread *thread, shd_interp *state,
                          PyThreadState *tstate);
 
-/* The same without the GIL, as far as it is certain. */
-static inline uint32_t
-shd_thread_known_task(const shd_thread *thread, const PyThreadState *tstate)
+static inline shd_moment
+shd_thread_moment(const PyThreadState *tstate)
 {
-    /* Entering and leaving a context, as each step of a task does, counts. */
-    return thread->task_epoch == shd_rec.epoch && tstate != NULL
-                   && thread->task_tstate == tstate->id
-                   && thread->task_context == tstate->context_ver
-               ? thread->task
-               : 0;
+    return (shd_moment){tstate->id, tstate->context_ver};
 }
+
+static inline int
+shd_same_moment(shd_moment a, shd_moment b)
+{
+    return a.tstate == b.tstate && a.context == b.context;
+}
+
+/* The same without the GIL; -1 when it is not certain. */
+int64_t shd_thread_known_task(const shd_thread *thread,
+                              const PyThreadState *tstate);
 
 /* Names the threads that began without the GIL.  With the GIL. */
 void shd_thread_name_all(void);

@@ -183,33 +183,38 @@ TASKS = (
 import asyncio
 
 async def work(number):
-    bare(100 + number)  # nobody was asked yet which task this is
+    bare(100 + number)
     held(number)
     bare(200 + number)
     await asyncio.sleep(0)
     bare(300 + number)
+    await asyncio.sleep(0)
+    held(400 + number)
 
 async def main():
     tasks = [asyncio.create_task(work(n), name=f"task {n}") for n in range(3)]
     await asyncio.gather(*tasks)
 
 asyncio.run(main())
-bare(400)
+bare(500)
 """
 )
 
 
 def test_the_task_is_the_right_one_or_none(run: Callable[..., Run]) -> None:
-    """Without the GIL, a task that was known is told until its step ends."""
+    """An event without the GIL has the task that one with it, in the same step,
+    tells of, before or after; no other."""
     result = run(TASKS).ok()
     with the_recording(result) as recording:
-        tasks = {event.value: recording.string(event.task) for event in recording.events()}
+        events = list(recording.events())
+        tasks = {(event.value, event.kind): recording.string(event.task) for event in events}
     for number in range(3):
         own = f"task {number}"
-        assert tasks[number] == tasks[200 + number] == own
-        assert tasks[100 + number] in ("", own)
-        assert tasks[300 + number] in ("", own)
-    assert tasks[400] == ""
+        for kind in (EventKind.ACQUIRE, EventKind.CLOSE):
+            assert [tasks[step + number, kind] for step in (0, 100, 200, 300, 400)] == [
+                *[own] * 3, "", own,
+            ]  # fmt: skip
+    assert tasks[500, EventKind.ACQUIRE] == ""
 
 
 def test_a_child_that_nobody_told_of(run: Callable[..., Run]) -> None:
