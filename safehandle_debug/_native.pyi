@@ -25,6 +25,7 @@ from _typeshed import FileDescriptorLike, ReadableBuffer, WriteableBuffer
 from typing_extensions import disjoint_base
 
 STATE_OFFSET: Final[int]  # of the 32-bit state word in a handle object
+PROBE_ADDRESS: Final[int]  # of a C function that records one event, for tests
 
 @disjoint_base
 class CriticalFinalizer:

@@ -387,6 +387,9 @@ module_exec(PyObject *module)
             return -1;
         }
     }
+    if (shd_probe_add(module) < 0) {
+        return -1;
+    }
     return PyModule_AddIntConstant(module, "STATE_OFFSET",
                                    offsetof(shd_handle, state));
 }

@@ -6,11 +6,8 @@
 #include "table.h"
 
 /* NULL when it was recorded.  (A start routine of pthread_create.) */
-__attribute__((visibility("default"))) void *
-safehandle_debug_probe(void *number);
-
-void *
-safehandle_debug_probe(void *number)
+static void *
+probe(void *number)
 {
     shd_place here;
     shd_subject subject = {.value = (int64_t)(intptr_t)number};
@@ -36,4 +33,13 @@ safehandle_debug_probe(void *number)
     }
     shd_record_vanished(&subject);
     return NULL;
+}
+
+int
+shd_probe_add(PyObject *module)
+{
+    PyObject *address = PyLong_FromVoidPtr((void *)(uintptr_t)probe);
+    int result = PyModule_AddObjectRef(module, "PROBE_ADDRESS", address);
+    Py_XDECREF(address);
+    return result;
 }

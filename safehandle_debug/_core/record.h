@@ -102,6 +102,9 @@ void shd_record_forked(void);
 /* Name of the running test, "" for none. */
 void shd_record_set_test(const char *name);
 
+/* probe.c: the address of what tests call; -1 with an exception. */
+int shd_probe_add(PyObject *module);
+
 /* The header's count of open handles, from the live table. */
 void shd_record_count_live(void);
 

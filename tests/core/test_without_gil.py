@@ -16,10 +16,8 @@ PROBE = """
 import ctypes, gc, os, sys, threading
 from safehandle_debug import SafeFileHandle, _native
 
-bare = ctypes.CDLL(_native.__file__).safehandle_debug_probe
-held = ctypes.PyDLL(_native.__file__).safehandle_debug_probe
-for function in (bare, held):
-    function.argtypes, function.restype = [ctypes.c_void_p], ctypes.c_void_p
+bare = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)(_native.PROBE_ADDRESS)
+held = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)(_native.PROBE_ADDRESS)
 """
 
 # Every number has a function of its own that dies soon after; the main thread
