@@ -89,11 +89,12 @@ def _record(options: Options) -> None:
         if session and not joining:
             _remove_if_empty(session)
         return
+    os.environ[SESSION_VARIABLE] = session
+    # Registered before the program runs: called after its own exit functions,
+    # and after the watch's, which may have something to raise.
+    atexit.register(_tell_holders)
     if options.fds:
         _watch(options)
-    os.environ[SESSION_VARIABLE] = session
-    # Registered before the program runs: called after its own exit functions.
-    atexit.register(_tell_holders)
     if not joining:
         prune(os.path.dirname(session))
 

@@ -41,7 +41,9 @@ PyDoc_STRVAR(watch_reconcile_doc,
 static PyObject *
 watch_reconcile(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
-    return PyLong_FromLong(shd_watch_reconcile());
+    int changes = shd_watch_reconcile();
+    /* What on_error= has to say of it comes as such a call. */
+    return Py_MakePendingCalls() < 0 ? NULL : PyLong_FromLong(changes);
 }
 
 PyDoc_STRVAR(watch_status_doc,

@@ -2,6 +2,7 @@
 
 #include "events.h"
 #include "natural.h"
+#include "owners.h"
 #include "state.h"
 
 #include <stdio.h>
@@ -53,10 +54,24 @@ shd_judge_subject(int fd, const shd_number *number, uint64_t word)
     return subject;
 }
 
+static const char *
+what_is_wrong(int kind)
+{
+    return kind == SHD_EVENT_CLOSED_BEHIND ? "its owner still holds it"
+                                           : "it was closed before";
+}
+
 /* Perhaps by another thread than the one that did it. */
 static void
 say(const held_back *what)
 {
+    if (shd_on_error == SHD_ON_ERROR_WARN
+        || shd_on_error == SHD_ON_ERROR_RAISE) {
+        char text[160];
+        snprintf(text, sizeof(text), "%s of fd %d: %s", what->how, what->fd,
+                 what_is_wrong(what->kind));
+        shd_owners_say(text);
+    }
     shd_place here;
     if (!shd_place_bare(&here) || here.epoch != what->here.epoch) {
         return;
@@ -81,13 +96,10 @@ static void
 alarm_now(int fd, int kind, const char *how)
 {
     char text[160];
-    int length =
-        snprintf(text, sizeof(text),
-                 "safehandle: %s of fd %d: %s; aborted as "
-                 "on_error=abort asks\n",
-                 how, fd,
-                 kind == SHD_EVENT_CLOSED_BEHIND ? "its owner still holds it"
-                                                 : "it was closed before");
+    int length = snprintf(text, sizeof(text),
+                          "safehandle: %s of fd %d: %s; aborted as "
+                          "on_error=abort asks\n",
+                          how, fd, what_is_wrong(kind));
     if (write(2, text, (size_t)length) < 0) {
         /* abort() will say it. */
     }

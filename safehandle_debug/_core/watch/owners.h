@@ -41,8 +41,8 @@ enum shd_soon {
 /* Has Python code run by the main thread, at its next chance.  From anywhere. */
 void shd_owners_soon(int what);
 
-/* The same for a sentence that on_error= has to say; the first one, when
- * several wait. */
+/* The same for a sentence that on_error= has to say of what this thread does;
+ * the first one, when several wait. */
 void shd_owners_say(const char *text);
 
 #endif

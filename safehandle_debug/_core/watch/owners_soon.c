@@ -1,4 +1,5 @@
 /* From a hook to Python: a call that the main thread makes when it can. */
+#include "interp.h"
 #include "owners_parts.h"
 
 #include <errno.h>
@@ -17,6 +18,7 @@ enum {
 };
 static _Atomic int sentence_state;
 static char sentence[SENTENCE];
+static unsigned long culprit; /* the thread that it is about */
 
 static PyObject *
 call_alarm(const char *function, PyObject *argument)
@@ -33,6 +35,33 @@ call_alarm(const char *function, PyObject *argument)
     return result;
 }
 
+static PyObject *
+return_text(PyObject *text, PyObject *Py_UNUSED(args))
+{
+    return Py_NewRef(text);
+}
+
+/* Only a class can be raised in another thread: one that is the text.  0 when
+   that thread has ended. */
+static int
+raise_in(unsigned long thread, PyObject *base, PyObject *text)
+{
+    static PyMethodDef definition = {"__str__", return_text, METH_VARARGS,
+                                     NULL};
+    PyObject *method = PyCFunction_New(&definition, text);
+    PyObject *class =
+        method == NULL
+            ? NULL
+            : PyObject_CallFunction((PyObject *)&PyType_Type, "s(O){s:O,s:s}",
+                                    "HandleStateError", base, "__str__",
+                                    method, "__module__", "safehandle_debug");
+    int raised = class == NULL ? 0 : PyThreadState_SetAsyncExc(thread, class);
+    PyErr_Clear();
+    Py_XDECREF(class);
+    Py_XDECREF(method);
+    return raised;
+}
+
 static int
 say(void)
 {
@@ -40,10 +69,22 @@ say(void)
     if (!atomic_compare_exchange_strong(&sentence_state, &full, BUSY)) {
         return 0;
     }
+    unsigned long thread = culprit;
     PyObject *text = PyUnicode_DecodeUTF8(
         sentence, (Py_ssize_t)strlen(sentence), "replace");
     atomic_store(&sentence_state, EMPTY);
     PyObject *result = text == NULL ? NULL : call_alarm("say", text);
+    PyObject *error = shd_interp_error(SHD_ERROR_STATE);
+    if (result == NULL && text != NULL && PyErr_ExceptionMatches(error)
+        && thread != PyThread_get_thread_ident()) {
+        PyErr_Clear();
+        if (raise_in(thread, error, text)) {
+            result = Py_NewRef(Py_None);
+        }
+        else {
+            PyErr_SetObject(error, text);
+        }
+    }
     Py_XDECREF(text);
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
@@ -84,6 +125,7 @@ shd_owners_say(const char *text)
     if (atomic_compare_exchange_strong(&sentence_state, &empty, BUSY)) {
         strncpy(sentence, text, SENTENCE - 1);
         sentence[SENTENCE - 1] = 0;
+        culprit = PyThread_get_thread_ident();
         atomic_store(&sentence_state, FULL);
     }
     shd_owners_soon(SHD_SOON_SAY);
