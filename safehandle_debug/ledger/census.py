@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from safehandle_debug.ledger._index import BUCKETS, Index
+from safehandle_debug.ledger.verdict import Evidence
 from safehandle_debug.recording import RawLive, Recording
 from safehandle_debug.recording import format as shd
 from safehandle_debug.recording.reader import Cursor
 
-__all__ = ["BUCKETS", "Census", "Place", "Span"]
+__all__ = ["BUCKETS", "Census", "Place", "Span", "evidence_of"]
 
 _FIRST_SPAN_NS: Final = 10**9  # that the buckets cover before they are widened
 
@@ -59,13 +60,18 @@ class Census:
     def __init__(self, recording: Recording) -> None:
         """Reads nothing yet."""
         self._recording = recording
-        header = recording.header
         self._cursor = Cursor()
-        elapsed = recording.to_ns(header.first_ticks + 10**9) - recording.to_ns(header.first_ticks)
+        first = recording.header.first_ticks
+        elapsed = recording.to_ns(first + 10**9) - recording.to_ns(first)
         self._ns_per_tick = elapsed / 10**9 or 1.0
-        width = max(1, round(_FIRST_SPAN_NS / BUCKETS / self._ns_per_tick))
-        self._index = Index(header.inherited_serials, header.first_ticks, width)
+        self._index = self._empty()
+        self._seq = 0  # of the last event that go_to() took in
         self._places: list[Place] | None = None
+
+    def _empty(self) -> Index:
+        header = self._recording.header
+        width = max(1, round(_FIRST_SPAN_NS / BUCKETS / self._ns_per_tick))
+        return Index(header.inherited_serials, header.first_ticks, width)
 
     def refresh(self) -> bool:
         """Takes in what was recorded since the last time; True when there was
@@ -79,6 +85,19 @@ class Census:
             self._index.prune({raw.serial for raw in self._recording.live()})
             self._places = None
         return taken > 0
+
+    def go_to(self, seq: int) -> None:
+        """Counts what happened up to an event, and no more.
+
+        For a census that never calls refresh(); forwards it goes on from
+        where it is, backwards it begins anew."""
+        if seq == self._seq:
+            return
+        if seq < self._seq:
+            self._index, self._seq = self._empty(), 0
+        self._index.take(self._recording.chunks_between(self._seq, seq), None)
+        self._seq = seq
+        self._places = None
 
     @property
     def span(self) -> Span:
@@ -143,6 +162,22 @@ class Census:
             for power, number in enumerate(counts)
             if number
         )
+
+
+def evidence_of(place: Place, span: Span, now_ns: int) -> Evidence:
+    """The numbers of a place as they can be judged."""
+    windows = span.used(now_ns)
+    return Evidence(
+        opened=place.opened,
+        closed=place.closed,
+        live=place.live,
+        births=place.births[:windows],
+        survivors=place.survivors[:windows],
+        lives=place.lives,
+        window_ns=span.width_ns,
+        age_ns=max(1, now_ns - span.start_ns),
+        importing=place.importing == place.opened,
+    )
 
 
 def _numbers(packed: bytes) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-__all__ = ["Evidence", "Verdict", "Word", "judge", "merged"]
+__all__ = ["RANKS", "Evidence", "Verdict", "Word", "judge", "merged", "typical_ns"]
 
 Word = Literal["LEAK", "never closed", "watch", "in use", "cache", "closed"]
 
@@ -112,7 +112,7 @@ def judge(evidence: Evidence) -> Verdict:
 def _closing(evidence: Evidence) -> Verdict:
     """A site that closes handles as a rule."""
     rule = max(_percentile(evidence.lives, 0.95) * _FAR, _percentile(evidence.lives, 0.99) * 4)
-    typical = _percentile(evidence.lives, 0.5)
+    typical = typical_ns(evidence)
     closes = f"{evidence.closed:,} of {evidence.opened:,} were closed, half of them within"
     normal = f"{closes} {_time(typical)}"
     # Windows of which every survivor is far older than the rule.
@@ -190,6 +190,11 @@ def _keeping(evidence: Evidence) -> Verdict:
     if evidence.live >= _PILE and len(filled) >= windows // 3:
         return Verdict("never closed", f"{normal}, and more keep coming: {spread}")
     return Verdict("watch", f"{normal}; {spread}")
+
+
+def typical_ns(evidence: Evidence) -> int:
+    """How long half of the handles lived at most that were closed, 0: none was."""
+    return _percentile(evidence.lives, 0.5)
 
 
 def _percentile(lives: Sequence[tuple[int, int]], share: float) -> int:

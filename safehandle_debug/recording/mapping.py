@@ -157,6 +157,12 @@ class Mapping:
         seq: int = _U64.unpack_from(self._map, block.start + number * shd.EVENT.size)[0]
         return seq
 
+    def ticks(self, block: Block, number: int) -> int:
+        """The time of record `number` of an event block."""
+        at = block.start + number * shd.EVENT.size + _U64.size
+        ticks: int = _U64.unpack_from(self._map, at)[0]
+        return ticks
+
     def records(self, block: Block, first: int = 0) -> bytes:
         """The committed records of an event block from number `first` on;
         b"" when the block has been recycled since its head was read."""

@@ -99,21 +99,37 @@ class Recording:
 
     def chunks_between(self, after: int, until: int) -> Iterator[tuple[int, bytes]]:
         """Packed EVENT records with all events after one seq and up to
-        another: (seq of the first, records of one thread), by seq of the first.
-
-        The last events of a chunk may lie beyond."""
+        another: (seq of the first, records of one thread), by seq of the first."""
         mapping = self._mapping
+        chunks = []
         for block in mapping.event_blocks():
             if block.first_seq > until:
-                return
-            number = bisect_right(
-                range(block.committed), after, key=lambda at: mapping.seq(block, at)
-            )
-            if number == block.committed:
-                continue
-            data = mapping.records(block, number)
+                break
+            records = range(block.committed)
+            last = block.committed
+            if mapping.seq(block, last - 1) > until:
+                last = bisect_right(records, until, key=lambda at: mapping.seq(block, at))
+            first = 0
+            if block.first_seq <= after:
+                first = bisect_right(records, after, key=lambda at: mapping.seq(block, at))
+            if first < last:
+                chunks.append((mapping.seq(block, first), block._replace(committed=last), first))
+        for seq, block, first in sorted(chunks):
+            data = mapping.records(block, first)
             if data:
-                yield shd.EVENT.unpack_from(data)[0], data
+                yield seq, data
+
+    def seq_at(self, ns: int) -> int:
+        """The seq of the last event at or before a wall clock time; 0: none."""
+        mapping = self._mapping
+        found = 0
+        for block in mapping.event_blocks():
+            number = bisect_right(
+                range(block.committed), ns, key=lambda at: self.to_ns(mapping.ticks(block, at))
+            )
+            if number:
+                found = max(found, mapping.seq(block, number - 1))
+        return found
 
     def read_new(self, cursor: Cursor) -> Iterator[tuple[int, bytes]]:
         """What has been recorded since `cursor` was last used, each event

@@ -83,7 +83,7 @@ SOURCES = {
 class FrozenClock(Clock):
     """Clocks that stand still until they are moved."""
 
-    def __init__(self, wall_ns: int = STARTED_NS + 600 * SECOND) -> None:
+    def __init__(self, wall_ns: int = STARTED_NS + 45 * SECOND) -> None:
         self.wall = wall_ns
         self.steady = 0
 

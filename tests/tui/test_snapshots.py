@@ -25,7 +25,7 @@ from support_screens import (
 from textual.pilot import Pilot
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
-SIZES = [(120, 36), (80, 24)]
+SIZES = [(120, 36), (80, 24), (60, 16)]
 
 
 async def compare(app: WatchApp, pilot: Pilot[int], name: str) -> None:
@@ -44,13 +44,19 @@ async def compare(app: WatchApp, pilot: Pilot[int], name: str) -> None:
     ("name", "keys"),
     [
         ("sites", ()),
-        ("handles", ("g",)),
+        ("handles", ("2",)),
         ("drilled", ("j", "k", "enter")),
         ("page", ("enter", "enter")),
         ("filter", ("slash", *"kind:pipe")),
         ("bad-filter", ("slash", *"age>5")),
         ("help", ("question_mark",)),
-        ("paused-ended", ("a", "space", "g")),
+        ("paused-ended", ("c", "space", "2")),
+        ("tree", ("3",)),
+        ("kinds", ("4",)),
+        ("alarms", ("5",)),
+        ("generations", ("m", "6")),
+        ("events", ("7",)),
+        ("replay", ("left_curly_bracket", "2")),
     ],
 )
 def test_live(leaky: Leaky, size: tuple[int, int], name: str, keys: tuple[str, ...]) -> None:

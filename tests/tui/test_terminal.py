@@ -194,7 +194,7 @@ def test_a_leak_grows_and_its_process_is_killed(program: Program, sessions_root:
         screen.wait_for("30 handles open; all come from service.py:6 connect")
         program.tell("more")
         screen.wait_for("connect · 42 open")
-        screen.type("g")
+        screen.type("2")
         screen.wait_for("42 handles")
         screen.type("S")
         screen.wait_for("/etc/passwd  ")

@@ -6,24 +6,53 @@ import asyncio
 import os
 import signal
 from collections.abc import Sequence
+from functools import partial
 from typing import ClassVar, Final
 
 from textual import events
 from textual.app import App
+from textual.command import DiscoveryHit, Hit, Hits, Provider
 from textual.message import Message
 
+from safehandle_tui.keys import KEYS, keymap_path, read_keymap
 from safehandle_tui.model.feed import Feed, View, ViewSpec
 from safehandle_tui.model.tracks import Clock
 from safehandle_tui.palette import THEMES, first_theme
 from safehandle_tui.reader import Reader
+from safehandle_tui.screens.commands import Commands
 from safehandle_tui.screens.detail import DetailScreen
 from safehandle_tui.screens.help import HelpScreen
+from safehandle_tui.screens.lines import JumpScreen, LinesScreen
 from safehandle_tui.screens.main import MainScreen
 from safehandle_tui.screens.small import SmallScreen, is_too_small
 
-__all__ = ["WatchApp"]
+__all__ = ["KeyCommands", "WatchApp"]
 
 _LOOKS: Final = ("safehandle-dark", "safehandle-light", "ansi-dark")
+
+
+class KeyCommands(Provider):
+    """All that has a key, by name, in the command palette."""
+
+    async def discover(self) -> Hits:
+        for key in KEYS:
+            if key.id != "palette":
+                yield DiscoveryHit(
+                    f"{key.label}: {key.help}", partial(self._run, key.action), help=key.shown
+                )
+
+    async def search(self, query: str) -> Hits:
+        matcher = self.matcher(query)
+        for key in KEYS:
+            text = f"{key.label}: {key.help}"
+            score = matcher.match(text)
+            if score > 0 and key.id != "palette":
+                yield Hit(
+                    score, matcher.highlight(text), partial(self._run, key.action), help=key.shown
+                )
+
+    async def _run(self, action: str) -> None:
+        await self.screen.run_action(action)
 
 
 class WatchApp(App[int]):
@@ -31,8 +60,9 @@ class WatchApp(App[int]):
 
     CSS_PATH = "app.tcss"
     TITLE = "safehandle watch"
-    ENABLE_COMMAND_PALETTE = False
     ALLOW_SELECT = False
+    COMMANDS: ClassVar = {KeyCommands}
+    COMMAND_PALETTE_BINDING = ""  # it is in our own table of keys
     BINDINGS: ClassVar = []
 
     class NewView(Message):
@@ -79,6 +109,10 @@ class WatchApp(App[int]):
             watch_terminal=not self.is_headless,
         )
         self._reader.start()
+        keymap, problem = read_keymap(keymap_path())
+        self.set_keymap(keymap)
+        if problem is not None:
+            self.notify(problem, severity="warning", timeout=10)
         if not self.is_headless:
             # Otherwise SIGTERM would leave the terminal in disorder.
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.exit, 0)
@@ -112,7 +146,7 @@ class WatchApp(App[int]):
         elif small:
             self.pop_screen()
 
-    def on_main_screen_detail_asked(self, message: MainScreen.DetailAsked) -> None:
+    def on_commands_detail_asked(self, message: Commands.DetailAsked) -> None:
         if isinstance(self.screen, SmallScreen):
             # The terminal shrank between the key and this message.
             self._main.unpin()
@@ -126,6 +160,18 @@ class WatchApp(App[int]):
                 unpin=self._main.unpin,
             )
         )
+
+    def on_commands_lines_asked(self, message: Commands.LinesAsked) -> None:
+        self.push_screen(LinesScreen(message.title, message.lines))
+
+    def action_jump(self) -> None:
+        """Shows a letter for each screen."""
+
+        def go(mode: str | None) -> None:
+            if mode is not None:
+                self._main.action_mode(mode)  # type: ignore[arg-type]
+
+        self.push_screen(JumpScreen(), go)
 
     def action_help(self) -> None:
         """Shows the help."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, Protocol, TypeVar
 
+from safehandle_debug.ledger.verdict import Word
 from safehandle_tui.model.rows import BUCKETS, HandleRow, SiteRow
 from safehandle_tui.model.text import Line, Role, Span, age, bar, count, fit, strip_of
 
@@ -205,15 +206,56 @@ def _share(row: SiteRow, now_ns: int, width: int) -> Span:
     return bar(row.share, width), "warn" if warned else "good"
 
 
+_WORDS: Final[dict[Word, tuple[str, Role]]] = {
+    "LEAK": ("LEAK", "bad"),
+    "never closed": ("never closed", "warn"),
+    "watch": ("watch", "warn"),
+    "in use": ("in use", "good"),
+    "cache": ("cache", "muted"),
+    "closed": ("closed", "muted"),
+}
+
+
+def _verdict(row: SiteRow, now_ns: int, width: int) -> Span:
+    return _WORDS[row.verdict.word] if row.verdict is not None else ("-", "muted")
+
+
+def _number(value: int) -> Span:
+    return count(value), "text" if value else "muted"
+
+
 SITE_COLUMNS: Final[tuple[Column[SiteRow], ...]] = (
-    Column("open", "OPEN", 7, _open, lambda row, now_ns: row.open, descending=True, align=">"),
-    Column("share", "SHARE", 10, _share, lambda row, now_ns: row.share, descending=True, rank=4),
     Column(
-        "ended",
-        "ENDED",
+        "verdict", "VERDICT", 12, _verdict, lambda row, now_ns: (row.rank, -row.open, row.site)
+    ),
+    Column("open", "OPEN", 7, _open, lambda row, now_ns: row.open, descending=True, align=">"),
+    Column("share", "SHARE", 8, _share, lambda row, now_ns: row.share, descending=True, rank=6),
+    Column(
+        "opened",
+        "OPENED",
+        8,
+        lambda row, now_ns, width: _number(row.opened),
+        lambda row, now_ns: row.opened,
+        descending=True,
+        align=">",
+        rank=5,
+    ),
+    Column(
+        "closed",
+        "CLOSED",
+        8,
+        lambda row, now_ns, width: _number(row.closed),
+        lambda row, now_ns: row.closed,
+        descending=True,
+        align=">",
+        rank=4,
+    ),
+    Column(
+        "typical",
+        "TYPICAL",
         7,
-        lambda row, now_ns, width: (count(len(row.rows) - row.open), "muted"),
-        lambda row, now_ns: len(row.rows) - row.open,
+        lambda row, now_ns, width: (age(row.typical_ns) if row.typical_ns else "-", "muted"),
+        lambda row, now_ns: row.typical_ns,
         descending=True,
         align=">",
         rank=3,
@@ -234,7 +276,7 @@ SITE_COLUMNS: Final[tuple[Column[SiteRow], ...]] = (
         lambda row, now_ns, width: (age(max(0, now_ns - row.newest_ns)), "text"),
         lambda row, now_ns: -row.newest_ns,
         align=">",
-        rank=6,
+        rank=8,
     ),
     Column(
         "kind",
@@ -242,7 +284,7 @@ SITE_COLUMNS: Final[tuple[Column[SiteRow], ...]] = (
         7,
         lambda row, now_ns, width: (row.kind, "text"),
         lambda row, now_ns: row.kind,
-        rank=5,
+        rank=7,
     ),
     Column(
         "found",

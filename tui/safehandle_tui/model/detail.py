@@ -7,6 +7,7 @@ into lines of text for any width without touching a file again.
 from __future__ import annotations
 
 import textwrap
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -41,10 +42,12 @@ __all__ = [
     "site_detail",
     "site_lines",
     "site_title",
+    "stack_lines",
 ]
 
 _CONTEXT: Final = 2  # source lines on either side of a frame, on the full page
 _SIDE_BY_SIDE: Final = 100  # cells from which two columns are easier to read
+_CLOSES: Final = 3  # places that close handles of a site
 _SAMPLE: Final = 200  # handles of a site that its picture lists
 _BAD_EVENTS: Final = frozenset(
     {"double-release", "use-closed", "release-failed", "double-owner", "overflow"}
@@ -71,6 +74,7 @@ class SiteDetail:
     stacks: int  # number of different stacks
     source: SourceMap
     cwd: str
+    closes: tuple[tuple[str, int], ...] = ()  # (place, handles): where they are closed
 
 
 Detail = HandleDetail | SiteDetail
@@ -88,14 +92,26 @@ def handle_detail(
     return HandleDetail(row, history, messages, source, cwd)
 
 
-def site_detail(site: SiteRow, files: SourceFiles, *, cwd: str) -> SiteDetail:
-    """Collects a site's detail."""
+def site_detail(
+    site: SiteRow,
+    files: SourceFiles,
+    *,
+    cwd: str,
+    closes: Sequence[tuple[Sequence[Frame], int]] = (),
+) -> SiteDetail:
+    """Collects a site's detail; `closes` are stacks that closed such handles,
+    each with the number of handles."""
     # Equal stacks mostly are one object: few of them are left to be compared.
     stacks = set({id(row.history.opened): row.history.opened for row in site.rows}.values())
     stack = site.rows[-1].history.opened
     source = files.around((frame for frame in stack if not is_library(frame.file)), _CONTEXT)
     source.update(files.around(stack))
-    return SiteDetail(site, stack, len(stacks), source, cwd)
+    places: Counter[str] = Counter()
+    for close, number in closes:
+        frame = _site_of(close)
+        places[f"{_place(frame, cwd)} {clean(frame.function)}" if frame else "?"] += number
+    most = tuple(places.most_common(_CLOSES))
+    return SiteDetail(site, stack, len(stacks), source, cwd, most)
 
 
 def outstanding(events: Sequence[Event]) -> set[int]:
@@ -150,7 +166,7 @@ def _site_of(stack: Sequence[Frame]) -> Frame | None:
     return stack[0] if stack else None
 
 
-def _stack_lines(stack: Sequence[Frame], source: SourceMap, cwd: str) -> list[Line]:
+def stack_lines(stack: Sequence[Frame], source: SourceMap, cwd: str) -> list[Line]:
     """Frames with their source line; runs of library frames in one line."""
     if not stack:
         return [(("  no stack was recorded", "muted"),)]
@@ -208,7 +224,7 @@ def _stack_pane(stack: Sequence[Frame], detail: Detail, rows: int) -> list[Line]
         full.append(_folded(folded))
     if len(full) < rows:
         return [title, *full]
-    return [title, *_stack_lines(stack, detail.source, detail.cwd)]
+    return [title, *stack_lines(stack, detail.source, detail.cwd)]
 
 
 def _folded(number: int) -> Line:
@@ -265,7 +281,7 @@ def _event_lines(detail: HandleDetail, now_ns: int, *, page: bool) -> list[Line]
     for event in detail.history.events:
         lines.append(_event_line(event, detail, open_refs, wide=page))
         if page and event.kind != "acquire":
-            for line in _stack_lines(event.stack, detail.source, detail.cwd):
+            for line in stack_lines(event.stack, detail.source, detail.cwd):
                 lines.append((("             ", "text"), *line))
     last = _last_words(detail, open_refs, now_ns)
     return [*lines, last] if last else lines
@@ -366,15 +382,37 @@ def site_title(detail: SiteDetail, now_ns: int) -> Line:
 def site_lines(detail: SiteDetail, now_ns: int, cells: int, rows: int) -> list[Line]:
     """The pane below the table of sites: the stack beside its handles."""
     stack = _stack_pane(detail.stack, detail, rows)
-    handles: list[Line] = [(("its handles, oldest first", "head"),)]
+    wide = cells >= _SIDE_BY_SIDE
+    handles = _why_lines(detail, cells * 11 // 20 - 4 if wide else cells)
+    handles.append((("its handles, oldest first", "head"),))
     members = sorted(detail.site.rows, key=lambda row: row.life == "ended")
     handles += [_member(row, now_ns) for row in members[:_SAMPLE]]
     if len(members) > _SAMPLE:
         handles.append(((f"  … and {count(len(members) - _SAMPLE)} more", "muted"),))
-    if cells < _SIDE_BY_SIDE:
-        short = _stack_lines(detail.stack, detail.source, detail.cwd)
+    if not wide:
+        short = stack_lines(detail.stack, detail.source, detail.cwd)
         return [clip(line, cells) for line in (stack[0], *short[:4], *handles)]
     return _beside(stack, handles, cells, cells * 9 // 20)
+
+
+def _why_lines(detail: SiteDetail, cells: int) -> list[Line]:
+    """Why it got its word, and where such handles are closed."""
+    verdict = detail.site.verdict
+    lines: list[Line] = []
+    if verdict is not None:
+        lines.append((("why ", "head"), (verdict.word, "strong")))
+        lines += [
+            ((f"  {text}", "text"),) for text in textwrap.wrap(verdict.why, max(20, cells - 4))
+        ]
+    for at, (place, number) in enumerate(detail.closes):
+        lines.append(
+            (
+                ("closed at  " if not at else "           ", "head"),
+                (place, "own"),
+                (f"  {count(number)}x", "muted"),
+            )
+        )
+    return lines
 
 
 def _member(row: HandleRow, now_ns: int) -> Line:

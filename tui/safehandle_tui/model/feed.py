@@ -11,45 +11,28 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final
 
 from safehandle_debug.errors import RecordingError
-from safehandle_debug.ledger import Filter
 from safehandle_debug.recording import resolve, root, sessions
-from safehandle_tui.model.columns import HANDLE_COLUMNS, SITE_COLUMNS, Sort
-from safehandle_tui.model.detail import HandleDetail, SiteDetail, handle_detail, site_detail
-from safehandle_tui.model.rows import HandleKey, HandleRow, SiteKey, SiteRow, group_by_site
+from safehandle_tui.model.generations import Mark
+from safehandle_tui.model.modes import Mode
+from safehandle_tui.model.rows import HandleRow, SiteRow
+from safehandle_tui.model.sessions import Sessions
 from safehandle_tui.model.source import SourceFiles
+from safehandle_tui.model.spec import Moment, ViewSpec
 from safehandle_tui.model.states import State, headline, state_of, tally
 from safehandle_tui.model.text import Line
 from safehandle_tui.model.tracks import Clock, ProcessRow, Track
+from safehandle_tui.model.travel import Timeline, timeline, travelled
+from safehandle_tui.model.views import Builder, Detail
 
 __all__ = ["Feed", "Mode", "View", "ViewSpec"]
 
-Mode = Literal["sites", "handles"]
-Row = HandleRow | SiteRow
-
 _FRESH_NS: Final = 10**9
-_HANDLE_ORDERS: Final = {column.name: column.order for column in HANDLE_COLUMNS}
-_SITE_ORDERS: Final = {column.name: column.order for column in SITE_COLUMNS}
-
-
-@dataclass(frozen=True, slots=True)
-class ViewSpec:
-    """What the screen wants to show."""
-
-    scope: str | None = None  # path of one process's recording; None: all
-    mode: Mode = "sites"
-    site: SiteKey | None = None  # handles of this site only
-    ended: bool = False  # also handles that ended
-    filter: Filter = field(default_factory=Filter)
-    sort: Sort = field(default_factory=lambda: Sort("open", True))
-    selected: HandleKey | SiteKey | None = None  # whose detail; None: the first row's
-    pinned: bool = False  # its detail is wanted wherever the handle went
-    paused: bool = False
-    session: str | None = None  # switch to this session
+_SESSIONS_NS: Final = 2 * 10**9  # how often the list of all processes is made anew
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,16 +46,18 @@ class View:
     title: str  # name of the session, or of the target
     place: str  # the folder where recordings are looked for
     newer: str | None  # name of a session that began after this one
-    rows: tuple[Row, ...]  # filtered and sorted
-    shown: int  # handles that pass the filter
+    rows: tuple[Any, ...]  # filtered and sorted
+    shown: int  # handles (or events) that pass the filter
     total: int  # handles before the filter
     headline: Line
     tally: Line
     cursor: int | None  # index of the selected row; None when it is not there
-    detail: HandleDetail | SiteDetail | None
+    detail: Detail | None
     hidden: frozenset[str]  # columns that would say the same in every row
     now_ns: int  # wall clock that ages refer to
     ticking: bool  # ages go on growing
+    timeline: Timeline | None = None  # while the screen is in the past
+    moment: Moment | None = None  # where a step has led
 
     @property
     def mode(self) -> Mode:
@@ -92,7 +77,10 @@ class Feed:
         self._session: str | None = None
         self._newer: str | None = None
         self._spec: ViewSpec | None = None
-        self._rows: tuple[Row, ...] = ()
+        self._rows: tuple[Any, ...] = ()
+        self._sessions = Sessions()
+        self._marks: list[Mark] = []
+        self._looked_ns = 0  # when the list of all processes was made
         self._paused_at_ns = 0
         self._folder_times: dict[Path, int] = {}  # when they changed, ns
 
@@ -110,6 +98,10 @@ class Feed:
             self._paused_at_ns = 0
         elif not self._paused_at_ns:
             self._paused_at_ns = self._clock.wall_ns()
+        if spec.mode == "sessions" and not spec.paused:
+            now = self._clock.steady_ns()
+            if now - self._looked_ns >= _SESSIONS_NS:
+                self._looked_ns, changed = now, True
         if spec == before and not changed:
             return None
         return self._view(spec)
@@ -172,6 +164,8 @@ class Feed:
 
     def _switch(self, session: str) -> None:
         self.close()
+        self._targets = ()
+        self._marks.clear()
         self._session = session
         self._newer = None
 
@@ -189,16 +183,22 @@ class Feed:
         processes = self._processes()
         in_scope = [row for row in processes if spec.scope in (None, row.path)]
         state = state_of(in_scope)
-        rows = [row for track in tracks for row in track.rows(ended=spec.ended)]
         now_ns = self._now(tracks)
-        kept = rows
-        if spec.site is not None:
-            kept = [row for row in kept if row.site_key == spec.site]
-        total = len(kept)
-        if spec.filter:
-            kept = [row for row in kept if spec.filter.matches(row, now_ns)]
-        self._rows = self._ordered(spec, kept, tracks, now_ns)
+        moment, line = None, None
+        seqs: dict[Path, int] = {}
+        if spec.moment is not None:
+            moment = travelled(tracks, spec.moment, spec.step)
+            line = timeline(tracks, moment, self._marks) if moment is not None else None
+        if line is not None:
+            seqs, now_ns = line.seqs, line.at_ns
+        self._mark(spec, tracks, seqs)
+        shown = tuple(self._tracks.values())
+        build = Builder(
+            spec, tracks, seqs, now_ns, self._files, self._marks, self._sessions, shown
+        )
+        self._rows = build.rows()
         cursor = self._index_of(spec.selected)
+        is_event = spec.mode == "events"
         return View(
             spec=spec,
             processes=processes,
@@ -207,33 +207,33 @@ class Feed:
             place=self._place(),
             newer=self._newer,
             rows=self._rows,
-            shown=len(kept),
-            total=total,
-            headline=headline(state, in_scope, rows),
+            shown=len(self._rows) if is_event else len(build.handles),
+            total=build.total,
+            headline=headline(state, in_scope, build.all, past=line is not None),
             tally=self._tally(tracks),
             cursor=cursor,
-            detail=self._detail(spec, cursor),
+            detail=self._detail(spec, cursor, build),
             hidden=self._hidden(spec, tracks),
             now_ns=now_ns,
-            ticking=state == "live" and not spec.paused,
+            ticking=state == "live" and not spec.paused and line is None,
+            timeline=line,
+            moment=moment,
         )
 
-    def _ordered(
-        self, spec: ViewSpec, rows: list[HandleRow], tracks: Sequence[Track], now_ns: int
-    ) -> tuple[Row, ...]:
-        descending = spec.sort.descending
-        if spec.mode == "handles":
-            handle_order = _HANDLE_ORDERS[spec.sort.column]
-            return tuple(
-                sorted(rows, key=lambda row: handle_order(row, now_ns), reverse=descending)
-            )
-        start = min((track.started_ns for track in tracks if track.started_ns), default=now_ns)
-        sites = group_by_site(rows, start_ns=start, now_ns=now_ns)
-        # Equal sites keep one order, however the sort goes.
-        sites.sort(key=lambda site: site.site)
-        site_order = _SITE_ORDERS[spec.sort.column]
-        sites.sort(key=lambda site: site_order(site, now_ns), reverse=descending)
-        return tuple(sites)
+    def _mark(self, spec: ViewSpec, tracks: Sequence[Track], seqs: dict[Path, int]) -> None:
+        """Notes how much had been opened at the user's marks."""
+        known = {mark.at_ns for mark in self._marks}
+        for at_ns in spec.marks:
+            if at_ns not in known:
+                opened = sum(
+                    track.numbers.opened_by(seqs.get(track.path))
+                    for track in tracks
+                    if track.numbers is not None
+                )
+                self._marks.append(Mark(at_ns, opened))
+        self._marks = sorted(
+            (mark for mark in self._marks if mark.at_ns in spec.marks), key=lambda mark: mark.at_ns
+        )
 
     def _now(self, tracks: Sequence[Track]) -> int:
         """The time that ages refer to: of processes that all ended, the end."""
@@ -286,44 +286,32 @@ class Feed:
     def _place(self) -> str:
         return " ".join(self._targets) or str(root())
 
-    def _index_of(self, key: HandleKey | SiteKey | None) -> int | None:
+    def _index_of(self, key: Any) -> int | None:
         if key is None:
             return None
         return next((at for at, row in enumerate(self._rows) if row.key == key), None)
 
-    def _detail(self, spec: ViewSpec, cursor: int | None) -> HandleDetail | SiteDetail | None:
-        row: Row | None = self._rows[cursor or 0] if self._rows else None
-        if spec.pinned and spec.mode == "handles" and spec.selected is not None:
-            row = self._pinned(spec.selected) or row
-        if row is None:
-            return None
-        cwd = self._cwd(row if isinstance(row, HandleRow) else row.rows[-1])
-        if isinstance(row, SiteRow):
-            return site_detail(row, self._files, cwd=cwd)
-        track = self._tracks.get(Path(row.key[0]))
-        history = track.history(row.serial) if track is not None else None
-        over = track is not None and track.info is not None and track.info.ended == "exit"
-        return handle_detail(row, history or row.history, self._files, over=over, cwd=cwd)
-
-    def _pinned(self, key: HandleKey | SiteKey) -> HandleRow | None:
-        track = self._tracks.get(Path(key[0]))
-        return track.row_of(key[1]) if track is not None else None
+    def _detail(self, spec: ViewSpec, cursor: int | None, build: Builder) -> Detail | None:
+        first = -1 if spec.mode == "events" else 0
+        row = self._rows[first if cursor is None else cursor] if self._rows else None
+        if spec.pinned and spec.selected is not None:
+            track = self._tracks.get(Path(spec.selected[0]))
+            row = (track.row_of(spec.selected[1]) if track is not None else None) or row
+        return build.detail(row) if row is not None else None
 
     def _hidden(self, spec: ViewSpec, tracks: Sequence[Track]) -> frozenset[str]:
         hidden: set[str] = set()
-        if len(tracks) == 1:
+        if len(tracks) == 1 and spec.mode != "sessions":
             hidden.add("pid")
-        if not spec.ended:
-            hidden.add("ended")
-        if spec.site is not None:
+        if spec.site is not None and spec.mode == "handles":
             hidden.add("site")
+        if spec.group not in ("site", "module"):
+            hidden |= {"verdict", "opened", "closed", "typical"}
         rows = self._rows
         if not any(isinstance(row, SiteRow) and row.problems for row in rows):
             hidden.add("found")
-        if all(isinstance(row, HandleRow) and row.is_ordinary for row in rows):
+        if spec.mode == "handles" and all(
+            isinstance(row, HandleRow) and row.is_ordinary for row in rows
+        ):
             hidden.add("state")
         return frozenset(hidden)
-
-    def _cwd(self, row: HandleRow) -> str:
-        track = self._tracks.get(Path(row.key[0]))
-        return track.info.cwd if track is not None and track.info is not None else ""

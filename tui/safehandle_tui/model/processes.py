@@ -13,7 +13,7 @@ from safehandle_tui.model.states import process_state
 from safehandle_tui.model.text import Role, Span, clean, count, plural
 from safehandle_tui.model.tracks import ProcessRow
 
-__all__ = ["ALL", "PROCESS_COLUMNS", "PROCESS_SORT", "ProcessEntry", "entries"]
+__all__ = ["ALL", "PROCESS_COLUMNS", "PROCESS_SORT", "ProcessEntry", "command_of", "entries"]
 
 ALL: Final = ""  # key of the row that stands for all processes
 PROCESS_SORT: Final = Sort("", False)  # families stay together: no column sorts
@@ -75,7 +75,7 @@ def _entry(process: ProcessRow) -> ProcessEntry:
             role="bad",
         )
     branch = "  " * (process.depth - 1) + "└ " if process.depth else ""
-    command = clean(_command(info))
+    command = clean(command_of(info))
     error = process.error or info.error
     return ProcessEntry(
         key=process.path,
@@ -90,7 +90,7 @@ def _entry(process: ProcessRow) -> ProcessEntry:
     )
 
 
-def _command(info: ProcessInfo) -> str:
+def command_of(info: ProcessInfo) -> str:
     """The command line as one would type it: python without its folder, files
     relative to the program's own."""
     words = list(info.argv) or [info.executable]

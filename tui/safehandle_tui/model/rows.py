@@ -6,12 +6,13 @@ is first seen, and reads what can change from its latest History.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final, Literal
 
 from safehandle_debug.ledger import History
+from safehandle_debug.ledger.verdict import RANKS, Evidence, Verdict, judge, typical_ns
 from safehandle_tui.model.text import Span, clean, short_path
 
 __all__ = [
@@ -32,7 +33,7 @@ SiteKey = tuple[str, int, str]  # (file, line, function)
 # the interpreter ended.  ended: any other way.
 Life = Literal["open", "held", "left", "ended"]
 
-_MARKS: Final = "✗! "  # the worst first
+_MARKS: Final = "✗!? "  # the worst first
 NO_SITE: Final[SiteKey] = ("", 0, "")
 MANY: Final = 10  # handles from which on one site is worth being pointed at
 BUCKETS: Final = 24  # of a survivors-by-birth strip
@@ -143,7 +144,32 @@ class SiteRow:
     oldest_ns: int  # wall clock of the first birth of those not ended, else of all
     newest_ns: int
     share: float  # of all handles in view that did not end, 0 to 1
-    mark: Span  # the worst of its rows' signs
+    mark: Span  # the worst of its rows' signs, or the verdict's
+    numbers: Evidence | None = None  # of all that it ever opened; None: not counted
+    verdict: Verdict | None = None  # what they suggest
+
+    @property
+    def opened(self) -> int:
+        """How many it ever opened."""
+        return self.numbers.opened if self.numbers is not None else len(self.rows)
+
+    @property
+    def closed(self) -> int:
+        """How many of them were closed."""
+        if self.numbers is not None:
+            return self.numbers.closed
+        return len(self.rows) - self.open
+
+    @property
+    def typical_ns(self) -> int:
+        """How long half of those lived at most that were closed; 0: not known."""
+        return typical_ns(self.numbers) if self.numbers is not None else 0
+
+    @property
+    def rank(self) -> int:
+        """0 for the site to look at first."""
+        rank = self.verdict.rank if self.verdict is not None else len(RANKS)
+        return min(rank, 1) if self.problems else rank
 
     @property
     def kind(self) -> str:
@@ -166,21 +192,42 @@ class SiteRow:
         return f"{kinds[0]} +{len(kinds) - 1}" if len(kinds) > 1 else "".join(kinds)
 
 
-def group_by_site(rows: Iterable[HandleRow], *, start_ns: int, now_ns: int) -> list[SiteRow]:
+def group_by_site(
+    rows: Iterable[HandleRow],
+    *,
+    start_ns: int,
+    now_ns: int,
+    numbers: Mapping[SiteKey, Evidence] | None = None,
+) -> list[SiteRow]:
     """Groups handles by the line that acquired them, in no special order.
 
     Args:
         rows: any order.
         start_ns, now_ns: wall clock bounds of the strips of births.
+        numbers: what each site ever opened, as far as that was counted.
     """
     groups: dict[SiteKey, list[HandleRow]] = {}
     for row in rows:
         groups.setdefault(row.site_key, []).append(row)
     span = max(1, now_ns - start_ns)
     alive = sum(row.life != "ended" for members in groups.values() for row in members)
-    return [
+    sites = [
         _site_row(key, members, start_ns, span, max(1, alive)) for key, members in groups.items()
     ]
+    return [_judged(site, numbers.get(site.key)) for site in sites] if numbers else sites
+
+
+def _judged(site: SiteRow, numbers: Evidence | None) -> SiteRow:
+    if numbers is None:
+        return site
+    left = sum(1 for row in site.rows if row.life == "left")
+    verdict = judge(replace(numbers, left=left))
+    mark = site.mark
+    if verdict.word == "LEAK":
+        mark = ("✗", "bad")
+    elif verdict.word in ("never closed", "watch") and mark[0] == " ":
+        mark = ("?", "warn")
+    return replace(site, numbers=numbers, verdict=verdict, mark=mark)
 
 
 def _worst(marks: set[Span]) -> Span:

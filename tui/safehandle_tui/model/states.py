@@ -56,8 +56,10 @@ def _ended(process: ProcessRow) -> str:
     return process.info.ended if process.info is not None else ""
 
 
-def badge(state: State, *, paused: bool) -> Span:
+def badge(state: State, *, paused: bool, past: bool = False) -> Span:
     """The one word at the right of the top line."""
+    if past:
+        return "◄ REPLAY", "warn"
     if paused:
         return "‖ PAUSED", "warn"
     return _BADGES[state]
@@ -111,18 +113,27 @@ def _top_site(rows: Sequence[HandleRow]) -> tuple[str, int]:
     return next(row.site for row in rows if row.site_key == key), number
 
 
-def headline(state: State, processes: Sequence[ProcessRow], rows: Sequence[HandleRow]) -> Line:
+def headline(
+    state: State,
+    processes: Sequence[ProcessRow],
+    rows: Sequence[HandleRow],
+    *,
+    past: bool = False,
+) -> Line:
     """The one sentence that says how things stand.
 
     Args:
         state: of the processes in view.
         processes: those in view.
         rows: all their rows, before any filter.
+        past: they are those of an earlier moment.
     """
     alive = [row for row in rows if row.life != "ended" and not row.importing]
     imported = sum(1 for row in rows if row.life != "ended" and row.importing)
     site, most = _top_site(alive)
-    line: list[Span] = list(_opening(state, processes, alive))
+    opening = _opening("live" if past else state, processes, alive)
+    line: list[Span] = [("then: ", "accent")] if past else []
+    line += opening
     if most >= MANY and most * 2 >= len(alive):
         share = "all" if most == len(alive) else count(most)
         line += [(f"; {share} come from " if alive else "", "text"), (site, "own")]

@@ -20,6 +20,7 @@ __all__ = [
     "cell_width",
     "clean",
     "clip",
+    "clock",
     "count",
     "delta",
     "fit",
@@ -177,6 +178,17 @@ def delta(nanoseconds: int) -> str:
     if nanoseconds < _SECOND:
         return f"+{nanoseconds // 1_000_000} ms"
     return "+" + age(nanoseconds)
+
+
+def clock(nanoseconds: int, *, fine: bool = False) -> str:
+    """Time since the start: "0:07:44"; finely "7:44.902" below an hour."""
+    milliseconds = max(0, nanoseconds) // 1_000_000
+    seconds = milliseconds // 1000
+    hours, minutes = seconds // 3600, seconds // 60 % 60
+    if not fine:
+        return f"{hours}:{minutes:02}:{seconds % 60:02}"
+    front = f"{hours}:{minutes:02}" if hours else str(minutes)
+    return f"{front}:{seconds % 60:02}.{milliseconds % 1000:03}"
 
 
 def short_path(path: str, cwd: str = "") -> str:

@@ -17,9 +17,11 @@ from typing import Final
 from safehandle_debug.errors import RecordingError
 from safehandle_debug.findings import Finding, find
 from safehandle_debug.ledger import Counts, History, Ledger, ProcessInfo
+from safehandle_debug.ledger.verdict import Evidence
 from safehandle_debug.recording import open_recording
 from safehandle_debug.recording.format import Ending, EventKind, Flag
-from safehandle_tui.model.rows import HandleRow, Life
+from safehandle_tui.model.numbers import Numbers
+from safehandle_tui.model.rows import HandleRow, Life, SiteKey
 
 __all__ = ["Clock", "ProcessRow", "Track"]
 
@@ -90,6 +92,9 @@ class Track:
         self.findings: list[Finding] = []
         self._clock = clock
         self._ledger: Ledger | None = None
+        self._numbers: Numbers | None = None
+        self._past: tuple[int, list[HandleRow]] = (-1, [])  # rows at a moment
+        self._alarms: tuple[int, list[int]] = (-1, [])
         self._rows: dict[int, HandleRow] = {}
         self._current: list[HandleRow] = []
         self._ended: list[HandleRow] = []  # as of the last look back
@@ -128,6 +133,46 @@ class Track:
         except RecordingError as error:
             self.error = str(error)
         return [*self._ended, *self._current] if ended else self._current
+
+    def sites(self, now_ns: int, seq: int | None = None) -> dict[SiteKey, Evidence]:
+        """What each of its sites opened, closed and keeps; after event `seq`,
+        or now."""
+        if self._numbers is None or self._cut:
+            return {}
+        try:
+            return self._numbers.sites(self._until_ns or now_ns, seq)
+        except RecordingError as error:
+            self.error = str(error)
+            return {}
+
+    def past(self, seq: int) -> list[HandleRow]:
+        """The handles that were open right after an event, oldest first."""
+        if self._numbers is None or self._cut:
+            return []
+        if self._past[0] != seq:
+            try:
+                histories = self._numbers.open_at(seq)
+            except RecordingError as error:
+                self.error = str(error)
+                return []
+            cwd = self.info.cwd if self.info else ""
+            rows = [HandleRow(each, process=str(self.path), cwd=cwd) for each in histories]
+            self._past = (seq, rows)
+        return self._past[1]
+
+    def alarms(self) -> list[int]:
+        """The seqs of the events that are findings by themselves."""
+        numbers = self.numbers
+        if numbers is None:
+            return []
+        if self._alarms[0] != numbers.last_seq:
+            self._alarms = (numbers.last_seq, numbers.alarms())
+        return self._alarms[1]
+
+    @property
+    def numbers(self) -> Numbers | None:
+        """The counts of its sites and its past; None when it cannot be read."""
+        return None if self._cut else self._numbers
 
     def history(self, serial: int) -> History | None:
         """One handle with all its events; None when it cannot be read."""
@@ -196,6 +241,7 @@ class Track:
         first = self._ledger is None
         if self._ledger is None:
             self._ledger = Ledger(open_recording(self.path))
+            self._numbers = Numbers(self._ledger.recording)
         was_reading = self._reading
         # What is open needs no event: it is shown before the long way through
         # them begins.
@@ -203,6 +249,8 @@ class Track:
         changed = first or was_reading
         if not self._reading:
             changed = self._ledger.refresh() or changed
+        if self._numbers is not None:
+            changed = self._numbers.refresh() or changed
         info = self._ledger.process
         ended = info.ended != "running"
         if ended and self._until_ns is None and not self._reading:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import ClassVar
 
 from textual import events
@@ -13,6 +14,10 @@ from safehandle_tui.keys import KEYS, bindings
 from safehandle_tui.model.detail import HandleDetail, handle_page, handle_title
 from safehandle_tui.model.feed import View
 from safehandle_tui.model.rows import HandleKey
+from safehandle_tui.model.system import system_lines
+from safehandle_tui.model.text import plain
+from safehandle_tui.screens.commands import edit
+from safehandle_tui.screens.lines import LinesScreen
 from safehandle_tui.widgets.key_bar import KeyBar
 from safehandle_tui.widgets.lines import Lines
 from safehandle_tui.widgets.page import Page
@@ -20,7 +25,9 @@ from safehandle_tui.widgets.page import Page
 __all__ = ["DetailScreen"]
 
 _KEYS = tuple(
-    key for key in KEYS if key.action in ("back", "pause", "app.theme", "app.help", "app.quit")
+    key
+    for key in KEYS
+    if key.id in ("back", "pause", "system", "edit", "copy", "theme", "help", "quit", "suspend")
 )
 
 
@@ -92,6 +99,29 @@ class DetailScreen(Screen[None]):
         """Goes back to the table."""
         self._unpin()
         self.dismiss()
+
+    def action_system(self) -> None:
+        """What the system says of its descriptor."""
+        if self._view is not None and isinstance(self._view.detail, HandleDetail):
+            row = self._view.detail.row
+            title = f"{row.owner} {row.value} of process {row.pid}"
+            lines = system_lines(row.history, is_open=row.life == "open")
+            self.app.push_screen(LinesScreen(title, lines))
+
+    def action_edit(self) -> None:
+        """Opens the line that acquired it."""
+        if self._view is not None and isinstance(self._view.detail, HandleDetail):
+            row = self._view.detail.row
+            if Path(row.file).is_file():
+                edit(self.app, row.file, row.line)
+            else:
+                self.app.notify("there is no source file to open here", timeout=3)
+
+    def action_copy(self) -> None:
+        """Copies the page."""
+        lines = self.query_one("#page", Page).lines
+        self.app.copy_to_clipboard("\n".join(plain(line).rstrip() for line in lines) + "\n")
+        self.app.notify(f"copied {len(lines)} lines", timeout=2)
 
     def action_pause(self) -> None:
         """Stops or goes on with the picture."""

@@ -15,8 +15,10 @@ from safehandle_tui.widgets.page import Page
 
 __all__ = ["HelpScreen", "help_lines"]
 
-_CLOSE: Final = Key("escape,question_mark,f1,backspace,enter", "Esc", "close", "Close", "", 1)
-_KEYS: Final = (_CLOSE, *(key for key in KEYS if key.action == "app.quit"))
+_CLOSE: Final = Key(
+    "close", "escape,question_mark,f1,backspace,enter", "Esc", "close", "Close", "", 1
+)
+_KEYS: Final = (_CLOSE, *(key for key in KEYS if key.id == "quit"))
 
 _WORDS: Final = (
     ("open", "open now"),

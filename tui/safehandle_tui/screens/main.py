@@ -1,46 +1,37 @@
-"""The watch: processes, the table of sites or handles, the detail below."""
+"""The watch: processes, the table of the screen at hand, the pane below."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Any, ClassVar, Final
+from typing import ClassVar
 
 from textual import events, on
 from textual.app import ComposeResult
-from textual.message import Message
-from textual.screen import Screen
 
-from safehandle_debug.ledger import Filter
 from safehandle_tui.keys import KEYS, bindings
-from safehandle_tui.model.columns import HANDLE_COLUMNS, SITE_COLUMNS, Column, Sort
+from safehandle_tui.model.columns import Sort
 from safehandle_tui.model.detail import (
     HandleDetail,
+    SiteDetail,
     handle_lines,
     handle_title,
     site_lines,
     site_title,
 )
-from safehandle_tui.model.feed import Mode, View, ViewSpec
+from safehandle_tui.model.feed import View, ViewSpec
+from safehandle_tui.model.modes import MODES
+from safehandle_tui.model.notices import empty_lines, table_title
 from safehandle_tui.model.processes import ALL, PROCESS_COLUMNS, PROCESS_SORT, entries
-from safehandle_tui.model.rows import HandleKey, HandleRow, SiteRow
 from safehandle_tui.model.states import badge, waiting_lines
-from safehandle_tui.model.text import Line, Span, clip, count, line_width, plural
+from safehandle_tui.model.text import Line, Span, clip, line_width
+from safehandle_tui.model.travel import timeline_line
+from safehandle_tui.screens.commands import Commands
 from safehandle_tui.widgets.filter_bar import FilterBar
 from safehandle_tui.widgets.key_bar import KeyBar
 from safehandle_tui.widgets.lines import Lines
 from safehandle_tui.widgets.table import Table
 
 __all__ = ["MainScreen"]
-
-_COLUMNS: Final[dict[Mode, tuple[Column[Any], ...]]] = {
-    "sites": SITE_COLUMNS,
-    "handles": HANDLE_COLUMNS,
-}
-_FIRST_SORTS: Final[dict[Mode, Sort]] = {
-    "sites": Sort("open", True),
-    "handles": Sort("age", True),
-}
 
 
 def _ruled(line: Line, cells: int) -> Line:
@@ -58,18 +49,11 @@ def _ends(left: Line, right: Line, cells: int) -> Line:
     return ((" ", "text"), *left, (" " * max(1, gap), "text"), *right, (" ", "text"))
 
 
-class MainScreen(Screen[None]):
+class MainScreen(Commands):
     """Shows Views; asks for others as keys are pressed."""
 
     BINDINGS: ClassVar = bindings(KEYS)
     AUTO_FOCUS = "#table"
-
-    class DetailAsked(Message):
-        """A handle's page is wanted."""
-
-        def __init__(self, key: HandleKey) -> None:
-            super().__init__()
-            self.key = key
 
     def __init__(self, ask: Callable[[ViewSpec], None], now: Callable[[], int]) -> None:
         """
@@ -77,14 +61,8 @@ class MainScreen(Screen[None]):
             ask: called with what to show from now on.
             now: the wall clock, in ns since 1970.
         """
-        super().__init__()
-        self._ask = ask
-        self._now = now
-        self.spec = ViewSpec()
-        self.view: View | None = None
-        self._sorts = dict(_FIRST_SORTS)
-        self._last_site: Any = None
-        self._shares = (0, 0)  # rows of the processes and of the detail
+        super().__init__(ask, now)
+        self._shares = (0, 0)  # rows of the processes and of the pane
 
     def compose(self) -> ComposeResult:
         yield Lines(id="top", bar=True)
@@ -109,7 +87,10 @@ class MainScreen(Screen[None]):
         """Shows what the reader has made."""
         self.view = view
         if view.spec.session is not None and self.spec.session == view.spec.session:
-            self.spec = replace(self.spec, session=None)
+            self.change(session=None)
+        if view.spec == self.spec and self.spec.step:
+            # The answer to the steps: from here the next ones are counted.
+            self.change(moment=view.moment)
         with self.app.batch_update():
             self._paint_all()
 
@@ -117,22 +98,29 @@ class MainScreen(Screen[None]):
         """Lets the ages grow while nothing else happens."""
         if self.view is not None and self.view.ticking and self.is_current:
             now_ns = self._now()
-            self.query_one("#table", Table).tick(now_ns)
-            self._paint_detail(now_ns)
+            self.table.tick(now_ns)
+            self._paint_pane(now_ns)
+
+    def repaint_all(self) -> None:
+        self._fit()
+        self._paint_all()
 
     def _paint_all(self) -> None:
         view = self.view
-        waiting = view is None or view.state == "waiting"
+        waiting = view is None or (view.state == "waiting" and view.mode != "sessions")
         self.set_class(waiting, "-waiting")
         self.set_class(not waiting and view is not None and not view.rows, "-empty")
+        self.set_class(self.layout_number == 1, "-table-only")
+        self.set_class(self.layout_number == 2, "-pane-only")
         self._paint_top()
         if view is None or waiting:
             self.query_one("#notice", Lines).show(waiting_lines(view.place if view else "…"))
             return
         self._paint_processes(view)
         self._paint_table(view)
-        self._paint_notice(view)
-        self._paint_detail(view.now_ns)
+        if not view.rows:
+            self.query_one("#notice", Lines).show(empty_lines(view))
+        self._paint_pane(view.now_ns)
 
     def _paint_top(self) -> None:
         view = self.view
@@ -140,15 +128,20 @@ class MainScreen(Screen[None]):
         left: list[Span] = [("safehandle", "title")]
         right: list[Span] = []
         if view is not None and view.state != "waiting":
+            left.append((" > " + MODES[self.spec.mode].name, "accent"))
             left.append((f"  {view.title}", "muted"))
             infos = [each.info for each in view.processes if each.info is not None]
             if infos:
                 left.append((f"  python {infos[0].python}  level {infos[0].level}", "muted"))
             if view.newer is not None:
-                right += [("a newer session began: ", "warn"), ("n", "key"), ("   ", "text")]
-        right.append(badge(view.state if view else "waiting", paused=self.spec.paused))
+                right += [("a newer session began: ", "warn"), ("w", "key"), ("   ", "text")]
+        past = view is not None and view.timeline is not None
+        state = view.state if view else "waiting"
+        right.append(badge(state, paused=self.spec.paused, past=past))
         self.query_one("#top", Lines).show([_ends(tuple(left), tuple(right), cells)])
         headline = _ends(view.headline, view.tally, cells) if view is not None else ()
+        if view is not None and view.timeline is not None:
+            headline = timeline_line(view.timeline, cells)
         self.query_one("#headline", Lines).show([headline])
 
     def _paint_processes(self, view: View) -> None:
@@ -161,91 +154,48 @@ class MainScreen(Screen[None]):
         table.show(PROCESS_COLUMNS, frozenset(), rows, PROCESS_SORT, view.now_ns, cursor=at)
 
     def _paint_table(self, view: View) -> None:
-        self.query_one("#table", Table).show(
-            _COLUMNS[view.mode],
+        cursor = view.cursor
+        if view.mode == "events" and self.follows and view.rows:
+            cursor = len(view.rows) - 1
+            self.table.hold(view.rows[cursor].key, quiet=True)
+        self.table.show(
+            MODES[view.mode].columns,
             view.hidden,
             view.rows,
             view.spec.sort,
             view.now_ns,
-            cursor=view.cursor,
+            cursor=cursor,
         )
-        self.query_one("#title", Lines).show([_ruled(self._table_title(view), self.size.width)])
+        title = table_title(view, self.spec.born, follows=self.follows)
+        self.query_one("#title", Lines).show([_ruled(title, self.size.width)])
         self._fit()
 
-    def _table_title(self, view: View) -> Line:
-        spec = view.spec
-        spans: list[Span] = []
-        if view.mode == "sites":
-            spans.append((plural(len(view.rows), "site"), "title"))
-            spans.append((f", {plural(view.shown, 'handle')}", "text"))
-        else:
-            spans.append((plural(view.shown, "handle"), "title"))
-            if spec.site is not None and view.rows and isinstance(view.rows[0], HandleRow):
-                spans += [(" of ", "text"), (view.rows[0].site, "own")]
-        if spec.ended:
-            spans.append((", ended ones too", "text"))
-        if spec.filter:
-            spans.append((f"  filter: {spec.filter.text}", "accent"))
-            spans.append((f" ({count(view.shown)} of {count(view.total)})", "muted"))
-        return tuple(spans)
-
-    def _paint_notice(self, view: View) -> None:
-        if view.rows:
-            return
-        if view.spec.filter and view.total:
-            lines: list[Line] = [
-                ((f"No handle matches  {view.spec.filter.text}", "title"),),
-                (),
-                (("Esc drops the filter", "muted"),),
-            ]
-        elif view.state == "live":
-            lines = [
-                (("No handles open", "title"),),
-                (),
-                (("those that open will appear here; a shows the ended ones", "muted"),),
-            ]
-        elif view.state == "disconnected":
-            lines = [view.headline]
-        else:
-            lines = [
-                (("Nothing was left open", "title"),),
-                (),
-                (("a shows the handles that ended", "muted"),),
-            ]
-        self.query_one("#notice", Lines).show(lines)
-
-    def _paint_detail(self, now_ns: int) -> None:
-        detail = self.view.detail if self.view is not None else None
+    def _paint_pane(self, now_ns: int) -> None:
         cells = self.size.width
-        if detail is None:
-            title: Line = ()
-            lines: list[Line] = []
-        elif isinstance(detail, HandleDetail):
-            title = handle_title(detail, now_ns)
-            lines = handle_lines(detail, now_ns, cells - 1, self._shares[1])
-        else:
-            title = site_title(detail, now_ns)
-            lines = site_lines(detail, now_ns, cells - 1, self._shares[1])
+        lines = self.pane_lines(cells - 1, self._pane_rows(), now_ns)
+        title = lines[0] if lines else ()
         self.query_one("#detail-title", Lines).show([_ruled(title, cells)])
-        self.query_one("#detail", Lines).show([((" ", "text"), *line) for line in lines])
+        self.query_one("#detail", Lines).show([((" ", "text"), *line) for line in lines[1:]])
 
-    # --- asking for another ---
+    def pane_lines(self, cells: int, room: int, now_ns: int | None = None) -> list[Line]:
+        """The title of the pane and its lines."""
+        detail = self.view.detail if self.view is not None else None
+        if now_ns is None:
+            now_ns = self.view.now_ns if self.view is not None else 0
+        if detail is None:
+            return []
+        if isinstance(detail, HandleDetail):
+            return [handle_title(detail, now_ns), *handle_lines(detail, now_ns, cells, room)]
+        if isinstance(detail, SiteDetail):
+            return [site_title(detail, now_ns), *site_lines(detail, now_ns, cells, room)]
+        return [detail.title, *detail.paint(cells, room)]
 
-    def change(self, **changes: Any) -> None:
-        """Asks for a view that differs in these fields of the ViewSpec."""
-        self.spec = replace(self.spec, **changes)
-        self._ask(self.spec)
-
-    def unpin(self) -> None:
-        """Back from a handle's page: the table's cursor decides again."""
-        self.change(pinned=False, selected=self.query_one("#table", Table).key)
-
-    def _enter_mode(self, mode: Mode, *, site: Any = None, selected: Any = None) -> None:
-        self.query_one("#table", Table).hold(selected)
-        self.change(mode=mode, site=site, selected=selected, sort=self._sorts[mode])
+    # --- what the widgets say ---
 
     @on(Table.Selected, "#table")
     def _selected(self, event: Table.Selected) -> None:
+        if self.spec.mode == "events" and event.key != self.table.last_key:
+            self.follows = False
         # The page of a handle goes on with it when it has left the table.
         if not self.spec.pinned:
             self.change(selected=event.key)
@@ -254,7 +204,7 @@ class MainScreen(Screen[None]):
     def _scoped(self, event: Table.Selected) -> None:
         table = self.query_one("#processes", Table)
         if table.has_focus and table.row is not None and len(table.rows) > 1:
-            self.query_one("#table", Table).hold(None)
+            self.table.hold(None)
             self.change(scope=table.row.key or None, selected=None, site=None)
 
     @on(Table.Opened, "#table")
@@ -263,93 +213,12 @@ class MainScreen(Screen[None]):
 
     @on(Table.HeaderClicked, "#table")
     def _header_clicked(self, event: Table.HeaderClicked) -> None:
-        column = next(each for each in _COLUMNS[self.spec.mode] if each.name == event.column)
+        columns = MODES[self.spec.mode].columns
+        column = next(each for each in columns if each.name == event.column)
         if self.spec.sort.column == column.name:
             self.action_reverse()
         else:
             self._sort_by(Sort(column.name, column.descending))
-
-    def action_open(self) -> None:
-        """Opens the row under the cursor."""
-        if self.query_one("#processes", Table).has_focus:
-            self.query_one("#table", Table).focus()
-            return
-        row = self.query_one("#table", Table).row
-        if row is None:
-            return
-        if isinstance(row, SiteRow):
-            self._last_site = row.key
-            self._enter_mode("handles", site=row.key)
-        else:
-            self.change(selected=row.key, pinned=True)
-            self.post_message(self.DetailAsked(row.key))
-
-    def action_back(self) -> None:
-        """Goes back one step, or drops the filter."""
-        table = self.query_one("#table", Table)
-        if self.query_one(FilterBar).display:
-            self._drop_filter()
-        elif not table.has_focus:
-            table.focus()
-        elif self.spec.filter:
-            self._drop_filter()
-        elif self.spec.site is not None:
-            self._enter_mode("sites", selected=self._last_site)
-
-    def action_group(self) -> None:
-        """Changes between sites and single handles."""
-        self._enter_mode("handles" if self.spec.mode == "sites" else "sites")
-
-    def action_sort(self, step: int) -> None:
-        """Sorts by the next or the previous visible column."""
-        names = self.query_one("#table", Table).columns_shown()
-        if not names:
-            return
-        current = self.spec.sort.column
-        at = names.index(current) + step if current in names else 0
-        name = names[at % len(names)]
-        column = next(each for each in _COLUMNS[self.spec.mode] if each.name == name)
-        self._sort_by(Sort(column.name, column.descending))
-
-    def action_reverse(self) -> None:
-        """Turns the order round."""
-        self._sort_by(replace(self.spec.sort, descending=not self.spec.sort.descending))
-
-    def _sort_by(self, sort: Sort) -> None:
-        self._sorts[self.spec.mode] = sort
-        self.change(sort=sort)
-
-    def action_ended(self) -> None:
-        """Shows or hides handles that ended."""
-        self.change(ended=not self.spec.ended)
-
-    def action_pause(self) -> None:
-        """Stops or goes on with the picture."""
-        self.change(paused=not self.spec.paused)
-        self._paint_top()
-
-    def action_processes(self) -> None:
-        """Moves to the process list and back."""
-        processes = self.query_one("#processes", Table)
-        if processes.has_focus:
-            self.query_one("#table", Table).focus()
-        elif len(processes.rows) > 1:
-            processes.focus()
-        else:
-            self.app.notify("There is one process only.", timeout=3)
-
-    def action_newer(self) -> None:
-        """Goes to the session that began after this one."""
-        if self.view is not None and self.view.newer is not None:
-            self.query_one("#table", Table).hold(None)
-            self.change(session=self.view.newer, scope=None, site=None, selected=None)
-
-    # --- the filter ---
-
-    def action_filter(self) -> None:
-        """Opens the filter line."""
-        self.query_one(FilterBar).open(self.spec.filter.text)
-        self._fit()
 
     @on(FilterBar.Typed)
     def _filter_typed(self, event: FilterBar.Typed) -> None:
@@ -359,17 +228,15 @@ class MainScreen(Screen[None]):
         if event.done:
             self._close_filter()
 
-    def _close_filter(self) -> None:
-        self.query_one(FilterBar).display = False
-        self.query_one("#table", Table).focus()
-        self._fit()
-
-    def _drop_filter(self) -> None:
-        self._close_filter()
-        if self.spec.filter:
-            self.change(filter=Filter())
+    def on_click(self, event: events.Click) -> None:
+        # The breadcrumb leads back, for terminals that swallow Esc.
+        if event.widget is self.query_one("#top"):
+            self.action_back()
 
     # --- room ---
+
+    def _pane_rows(self) -> int:
+        return self._shares[1]
 
     def _fit(self) -> None:
         """Shares the height out: the table gets what the others leave."""
@@ -377,10 +244,13 @@ class MainScreen(Screen[None]):
         processes = self.query_one("#processes", Table)
         most = height // 2 if processes.has_focus else max(2, height // 7)
         above = 1 + max(1, min(len(processes.rows), most))
-        # What few rows leave over, the detail makes better use of.
+        # What few rows leave over, the pane makes better use of.
         fixed = above + 5 + (FilterBar.ROWS if self.query_one(FilterBar).display else 0)
-        rows = max(6, len(self.query_one("#table", Table).rows) + 1)
-        below = max(4, height // 3, height - fixed - rows)
+        rows = max(6, len(self.table.rows) + 1)
+        share = height // 2 if self.spec.mode in ("alarms", "kinds") else height // 3
+        below = max(4, share, height - fixed - rows)
+        if self.layout_number == 2:
+            below = max(4, height - fixed + 1)
         if (above, below) != self._shares:
             self._shares = (above, below)
             processes.styles.height = above

@@ -25,7 +25,7 @@ def is_too_small(width: int, height: int) -> bool:
 class SmallScreen(Screen[None]):
     """Says how large the terminal must be; q still leaves."""
 
-    BINDINGS: ClassVar = bindings(tuple(key for key in KEYS if key.action == "app.quit"))
+    BINDINGS: ClassVar = bindings(tuple(key for key in KEYS if key.id == "quit"))
 
     def compose(self) -> ComposeResult:
         yield Lines(id="small", place="middle")

@@ -136,6 +136,8 @@ class Table(ScrollView, can_focus=True, inherit_bindings=False):
         self.set_reactive(Table.cursor, at)
         if moved:
             self._reveal(at)
+            # The height may be about to change with what is shown.
+            self.call_after_refresh(self._reveal, at)
         self.refresh()
 
     def tick(self, now_ns: int) -> None:
@@ -143,9 +145,22 @@ class Table(ScrollView, can_focus=True, inherit_bindings=False):
         self._now_ns = now_ns
         self.refresh()
 
-    def hold(self, key: Any) -> None:
-        """Puts the cursor onto a row that may only come with the next rows."""
+    @property
+    def last_key(self) -> Any:
+        """The key of the last row."""
+        return self._rows[-1].key if self._rows else None
+
+    def go_to(self, at: int) -> None:
+        """Puts the cursor onto a row."""
+        self._go(at)
+
+    def hold(self, key: Any, *, quiet: bool = False) -> None:
+        """Puts the cursor onto a row that may only come with the next rows.
+
+        `quiet` leaves the table scrolled to where it is."""
         self._key = key
+        if quiet:
+            return
         if key is None:
             self.set_reactive(Table.cursor, 0)
             self.scroll_to(y=0, animate=False)

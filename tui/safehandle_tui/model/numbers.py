@@ -1,0 +1,154 @@
+"""What each site of one process ever opened, and how things stood at any moment."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from safehandle_debug.ledger import Event, Frame, History, site_of
+from safehandle_debug.ledger.census import Census, evidence_of
+from safehandle_debug.ledger.histories import event_of, from_slot
+from safehandle_debug.ledger.verdict import Evidence, merged
+from safehandle_debug.recording import RawEvent, Recording, TypeInfo
+from safehandle_debug.recording import format as shd
+from safehandle_debug.recording.format import EventKind
+from safehandle_tui.model.rows import NO_SITE, SiteKey
+from safehandle_tui.model.text import clean
+
+__all__ = ["Numbers"]
+
+# Up to so many events the past is counted from the beginning at every step.
+_SOON_COUNTED: Final = 3_000_000
+_INHERITED: Final = int(shd.Flag.INHERITED)
+_KIND: Final = 60  # offset of the kind in an event
+ALARMS: Final = frozenset(
+    {
+        EventKind.SET_VALUE,
+        EventKind.DOUBLE_RELEASE,
+        EventKind.RELEASE_FAILED,
+        EventKind.DOUBLE_OWNER,
+        EventKind.OVERFLOW,
+        EventKind.CLOSED_BEHIND,
+        EventKind.RECYCLED,
+        EventKind.EXHAUSTED,
+    }
+)
+
+
+class Numbers:
+    """The census of a recording, now and then.  Not thread-safe."""
+
+    def __init__(self, recording: Recording) -> None:
+        self._recording = recording
+        self._now = Census(recording)
+        self._then: Census | None = None
+        self._sites: dict[int, SiteKey] = {}
+
+    def refresh(self) -> bool:
+        """Takes in what is new; raises RecordingError as the ledger does."""
+        return self._now.refresh()
+
+    def sites(self, now_ns: int, seq: int | None = None) -> dict[SiteKey, Evidence]:
+        """What each site opened, closed and keeps: now, or as it was right
+        after an event.  {} when that would take too long to count."""
+        census = self._now if seq is None else self._past(seq)
+        if census is None:
+            return {}
+        span = census.span
+        found: dict[SiteKey, list[Evidence]] = {}
+        for place in census.places():
+            evidence = evidence_of(place, span, now_ns)
+            found.setdefault(self.site_of(place.stack), []).append(evidence)
+        return {key: merged(parts) for key, parts in found.items()}
+
+    def types(self) -> dict[tuple[str, str], tuple[int, int]]:
+        """(kind, owner) -> (opened, closed)."""
+        found: dict[tuple[str, str], tuple[int, int]] = {}
+        for place in self._now.places():
+            type = self._recording.type(place.type)
+            key = (clean(type.kind), clean(type.name))
+            opened, closed = found.get(key, (0, 0))
+            found[key] = (opened + place.opened, closed + place.closed)
+        return found
+
+    def opened_by(self, seq: int | None) -> int:
+        """How many handles were acquired up to an event, or so far."""
+        census = self._now if seq is None else self._past(seq) or self._now
+        return sum(place.opened for place in census.places())
+
+    def closed_at(self, key: SiteKey) -> list[tuple[tuple[Frame, ...], int]]:
+        """Where what a site opened was closed last: (stack, handles closed that
+        were opened by one and the same stack), most first."""
+        places = [p for p in self._now.places() if p.closed and self.site_of(p.stack) == key]
+        places.sort(key=lambda place: -place.closed)
+        return [(self._recording.stack(p.close_stack), p.closed) for p in places]
+
+    def site_of(self, stack: int) -> SiteKey:
+        """The site of a stack id."""
+        known = self._sites.get(stack)
+        if known is None:
+            frame = site_of(self._recording.stack(stack))
+            known = NO_SITE if frame is None else (frame.file, frame.line, frame.function)
+            self._sites[stack] = known
+        return known
+
+    def _past(self, seq: int) -> Census | None:
+        if self._recording.header.next_seq > _SOON_COUNTED:
+            return None
+        if self._then is None:
+            self._then = Census(self._recording)
+        self._then.go_to(seq)
+        return self._then
+
+    # --- moments ---
+
+    def open_at(self, seq: int) -> list[History]:
+        """The handles that were open right after an event, oldest first."""
+        return [
+            from_slot(raw, self._recording)
+            for raw in self._now.open_at(seq)
+            if not raw.flags & _INHERITED
+        ]
+
+    def seq_at(self, ns: int) -> int:
+        """The last event at or before a wall clock time."""
+        return self._recording.seq_at(ns)
+
+    @property
+    def last_seq(self) -> int:
+        """The seq of the newest event."""
+        return max(0, self._recording.header.next_seq - 1)
+
+    def time_of(self, seq: int) -> int:
+        """The wall clock time of an event, or of the one before it; 0: unknown."""
+        events = self._raw(max(0, seq - 1), seq) or self._raw(max(0, seq - 1000), seq)
+        return self._recording.to_ns(events[-1].ticks) if events else 0
+
+    def events(self, after: int, until: int) -> list[Event]:
+        """The events after one and up to another, by seq."""
+        found = (event_of(raw, self._recording) for raw in self._raw(after, until))
+        return [event for event in found if event is not None]
+
+    def typed_events(self, after: int, until: int) -> list[tuple[Event, TypeInfo]]:
+        """The same, each with what its handle is."""
+        return [
+            (event, self._recording.type(raw.type))
+            for raw in self._raw(after, until)
+            if (event := event_of(raw, self._recording)) is not None
+        ]
+
+    def _raw(self, after: int, until: int) -> list[RawEvent]:
+        rows: list[RawEvent] = []
+        for _, data in self._recording.chunks_between(after, until):
+            rows += map(RawEvent._make, shd.EVENT.iter_unpack(data))
+        rows.sort()
+        return rows
+
+    def alarms(self) -> list[int]:
+        """The seqs of the events that are findings by themselves, by seq."""
+        seqs: list[int] = []
+        for _, data in self._recording.chunks_between(0, self.last_seq):
+            kinds = data[_KIND :: shd.EVENT.size]
+            if not ALARMS.isdisjoint(kinds):
+                seqs += [row[0] for row in shd.EVENT.iter_unpack(data) if row[11] in ALARMS]
+        seqs.sort()
+        return seqs
