@@ -259,12 +259,16 @@ def test_a_folder_takes_a_number_over(hooks: Hooks, tmp_path: Path) -> None:
     "path",
     ["/proc/self/fd", "/proc/self/fd/", f"/proc/{os.getpid()}/fd", "/dev/fd", "/proc/self/fdinfo"],
 )
-@pytest.mark.parametrize("name", ["open", "opendir"])
+@pytest.mark.parametrize("name", ["open", "openat", "opendir", "fopen", "syscall"])
 def test_nothing_of_ours_is_listed(hooks: Hooks, name: str, path: str) -> None:
-    if name == "open":
-        os.close(hooks.number("open", path.encode(), os.O_RDONLY))
+    """Told before: the folder's own number is the lowest then."""
+    if name in ("opendir", "fopen"):
+        end = "closedir" if name == "opendir" else "fclose"
+        hooks.call(end, ctypes.c_void_p(hooks.call(name, path.encode(), b"r")))
     else:
-        hooks.call("closedir", ctypes.c_void_p(hooks.call("opendir", path.encode())))
+        number = (257 if os.uname().machine == "x86_64" else 56,)
+        before = {"open": (), "openat": (-100,), "syscall": (*number, -100)}[name]
+        os.close(hooks.number(name, *before, path.encode(), os.O_RDONLY))
     assert hooks.told()[0] == "listed"
 
 

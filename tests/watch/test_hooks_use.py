@@ -116,6 +116,11 @@ USES: list[tuple[str, str, tuple[Any, ...]]] = [
     ("fchownat", "fchownat", (b"x", -1, -1, 0)),
     ("utimensat", "utimensat", (b"x", None, 0)),
     ("renameat", "renameat", (b"x", AT_FDCWD, b"/nonexistent/y")),
+    ("renameat2", "renameat2", (b"x", AT_FDCWD, b"/nonexistent/y", 0)),
+    ("linkat", "linkat", (b"x", AT_FDCWD, b"/nonexistent/y", 0)),
+    ("mkfifoat", "mkfifoat", (b"x", 0o600)),
+    ("mknodat", "mknodat", (b"x", 0o600, 0)),
+    ("fpathconf", "fpathconf", (0,)),
     ("openat", "openat", (b"x", os.O_RDONLY)),
 ]
 NAMES = [each[0] for each in USES]
@@ -123,6 +128,7 @@ NAMES = [each[0] for each in USES]
 # Those that would succeed on a parked number, or fail with another error.
 GUARDED = {
     "fstatvfs", "fstatvfs64", "fstatfs", "fstatfs64", "fchdir", "mkdirat", "unlinkat", "openat",
+    "mkfifoat", "mknodat", "linkat", "renameat2", "fpathconf",
     "readlinkat", "faccessat", "fchmodat", "fchownat", "utimensat", "renameat",
 }  # fmt: skip
 
@@ -298,13 +304,14 @@ def test_shutdown_is_told(hooks: Hooks) -> None:
         ("copy_file_range", lambda one, two: (one, None, two, None, 1, 0)),
         ("epoll_ctl", lambda one, two: (one, 1, two, EVENT)),
         ("renameat", lambda one, two: (one, b"a", two, b"b")),
+        ("linkat", lambda one, two: (one, b".", two, b"b", 0)),
     ],
 )
 def test_the_dead_one_of_two_is_told(
     hooks: Hooks, dead: int, name: str, call: Callable[[int, int], Any], which: int
 ) -> None:
     with select.epoll() as poll:
-        good = os.open("/tmp", os.O_RDONLY) if name == "renameat" else poll.fileno()
+        good = os.open("/tmp", os.O_RDONLY) if name.endswith("at") else poll.fileno()
         pair = (dead, good) if which == 0 else (good, dead)
         assert result_of(hooks, name, *call(*pair)) == errno.EBADF
         assert hooks.told() == [f"bad {dead} {name}"]

@@ -86,20 +86,22 @@ after_folder(const char *path)
     return info != NULL ? info : after(rest, "/fd");
 }
 
-int
-shd_hook_lists_us(const char *path)
+void
+shd_hook_opening(const char *path)
 {
-    if (path == NULL || path[0] != '/') {
-        return 0;
+    if (path == NULL || path[0] != '/' || shd_watch_asleep()) {
+        return;
     }
     const char *rest = after_folder(path);
     if (rest == NULL) {
-        return 0;
+        return;
     }
     while (*rest == '/') {
         rest++;
     }
-    return *rest == '\0' || strcmp(rest, ".") == 0;
+    if (*rest == '\0' || strcmp(rest, ".") == 0) {
+        shd_watch_listed();
+    }
 }
 
 /* --- EBADF ------------------------------------------------------------------ */

@@ -68,8 +68,9 @@ shd_hook_retry(const void *caller)
         return created;                                                       \
     } while (0)
 
-/* `path`, opened by now, is the folder of this process's descriptors. */
-int shd_hook_lists_us(const char *path);
+/* Before a path is opened: in the folder of this process's descriptors there
+ * shall be nothing of ours, and the folder gets the number that it would. */
+void shd_hook_opening(const char *path);
 
 /* Whether a number is closed, be it parked or not; errno is kept. */
 int shd_hook_is_dead(int fd);

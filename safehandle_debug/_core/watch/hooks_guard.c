@@ -21,7 +21,12 @@ SHD_REAL(statx);
 SHD_REAL(fstatvfs);
 SHD_REAL(fstatfs);
 SHD_REAL(fchdir);
+SHD_REAL(fpathconf);
 SHD_REAL(mkdirat);
+SHD_REAL(mkfifoat);
+SHD_REAL(mknodat);
+SHD_REAL(linkat);
+SHD_REAL(renameat2);
 SHD_REAL(unlinkat);
 SHD_REAL(renameat);
 SHD_REAL(readlinkat);
@@ -51,12 +56,20 @@ SHD_GUARDED_USE(int, fstatvfs, fd, NULL, (int fd, struct statvfs *found),
 SHD_GUARDED_USE(int, fstatfs, fd, NULL, (int fd, struct statfs *found),
                 (fd, found))
 
+SHD_GUARDED_USE(long, fpathconf, fd, NULL, (int fd, int which), (fd, which))
+
 /* --- folders ------------------------------------------------------------------------ */
 
 SHD_GUARDED_USE(int, fchdir, fd, NULL, (int fd), (fd))
 SHD_GUARDED_USE(int, mkdirat, folder, path,
                 (int folder, const char *path, mode_t mode),
                 (folder, path, mode))
+SHD_GUARDED_USE(int, mkfifoat, folder, path,
+                (int folder, const char *path, mode_t mode),
+                (folder, path, mode))
+SHD_GUARDED_USE(int, mknodat, folder, path,
+                (int folder, const char *path, mode_t mode, dev_t device),
+                (folder, path, mode, device))
 SHD_GUARDED_USE(int, unlinkat, folder, path,
                 (int folder, const char *path, int flags),
                 (folder, path, flags))
@@ -81,22 +94,34 @@ SHD_GUARDED_USE(int, utimensat, folder, path,
                  int flags),
                 (folder, path, times, flags))
 
-static int
-hook_renameat(int from, const char *old, int to, const char *new)
-{
-    if (shd_watch_asleep()) {
-        return real_renameat(from, old, to, new);
+/* Two folders. */
+#define GUARDED_TWO(name, from, old, to, new, parameters, arguments)          \
+    static int hook_##name parameters                                         \
+    {                                                                         \
+        if (shd_watch_asleep()) {                                             \
+            return real_##name arguments;                                     \
+        }                                                                     \
+        if (!shd_hook_may_use_in(from, old, #name, SHD_HERE)                  \
+            || !shd_hook_may_use_in(to, new, #name, SHD_HERE)) {              \
+            return -1;                                                        \
+        }                                                                     \
+        int result = real_##name arguments;                                   \
+        if (SHD_UNLIKELY(result == -1) && errno == EBADF) {                   \
+            shd_hook_bad_of_two(from, to, #name, SHD_HERE);                   \
+        }                                                                     \
+        return result;                                                        \
     }
-    if (!shd_hook_may_use_in(from, old, "renameat", SHD_HERE)
-        || !shd_hook_may_use_in(to, new, "renameat", SHD_HERE)) {
-        return -1;
-    }
-    int result = real_renameat(from, old, to, new);
-    if (SHD_UNLIKELY(result == -1) && errno == EBADF) {
-        shd_hook_bad_of_two(from, to, "renameat", SHD_HERE);
-    }
-    return result;
-}
+
+GUARDED_TWO(renameat, from, old, to, new,
+            (int from, const char *old, int to, const char *new),
+            (from, old, to, new))
+GUARDED_TWO(renameat2, from, old, to, new,
+            (int from, const char *old, int to, const char *new,
+             unsigned int flags),
+            (from, old, to, new, flags))
+GUARDED_TWO(linkat, from, old, to, new,
+            (int from, const char *old, int to, const char *new, int flags),
+            (from, old, to, new, flags))
 
 /* --- select: a parked number would be readable for ever ------------------------- */
 
@@ -186,7 +211,12 @@ const shd_hook shd_guard_hooks[] = {
     SHD_HOOK(fstatfs),
     SHD_ALIAS(fstatfs64, fstatfs),
     SHD_HOOK(fchdir),
+    SHD_HOOK(fpathconf),
     SHD_HOOK(mkdirat),
+    SHD_HOOK(mkfifoat),
+    SHD_HOOK(mknodat),
+    SHD_HOOK(linkat),
+    SHD_HOOK(renameat2),
     SHD_HOOK(unlinkat),
     SHD_HOOK(renameat),
     SHD_HOOK(readlinkat),

@@ -47,20 +47,9 @@ static openat_2_function *real___openat_2;
         va_end(arguments);                                                    \
     }
 
-static void
-path_opened(int fd, int flags, const char *path, const void *caller)
-{
-    if (fd < 0) {
-        return;
-    }
-    if (shd_hook_lists_us(path)) {
-        shd_watch_listed();
-    }
-    shd_watch_opened(fd, KIND_OF(flags), path, caller);
-}
-
 #define OPEN(call, flags, path)                                               \
     do {                                                                      \
+        shd_hook_opening(path);                                               \
         int opened = (call);                                                  \
         if (shd_watch_asleep()) {                                             \
             return opened;                                                    \
@@ -68,7 +57,9 @@ path_opened(int fd, int flags, const char *path, const void *caller)
         if (SHD_UNLIKELY(opened < 0) && shd_hook_retry(SHD_HERE)) {           \
             opened = (call);                                                  \
         }                                                                     \
-        path_opened(opened, flags, path, SHD_HERE);                           \
+        if (opened >= 0) {                                                    \
+            shd_watch_opened(opened, KIND_OF(flags), path, SHD_HERE);         \
+        }                                                                     \
         return opened;                                                        \
     } while (0)
 
@@ -112,6 +103,7 @@ openat_failed(int fd, int folder, const void *caller)
         if (!may_open_in(folder, path, SHD_HERE)) {                           \
             return -1;                                                        \
         }                                                                     \
+        shd_hook_opening(path);                                               \
         int opened = (call);                                                  \
         if (shd_watch_asleep()) {                                             \
             return opened;                                                    \
@@ -120,7 +112,9 @@ openat_failed(int fd, int folder, const void *caller)
             opened = (call);                                                  \
         }                                                                     \
         openat_failed(opened, folder, SHD_HERE);                              \
-        path_opened(opened, flags, path, SHD_HERE);                           \
+        if (opened >= 0) {                                                    \
+            shd_watch_opened(opened, KIND_OF(flags), path, SHD_HERE);         \
+        }                                                                     \
         return opened;                                                        \
     } while (0)
 

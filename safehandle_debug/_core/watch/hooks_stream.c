@@ -47,15 +47,13 @@ stream_opened(FILE *stream, int kind, const char *path, const void *caller)
     if (fd < 0) {
         return;
     }
-    if (shd_hook_lists_us(path)) {
-        shd_watch_listed();
-    }
     shd_watch_opened(fd, kind, path, caller);
     shd_watch_owned(fd, SHD_OWNER_FILE, caller);
 }
 
 #define OPEN_STREAM(call, kind, path)                                         \
     do {                                                                      \
+        shd_hook_opening(path);                                               \
         FILE *stream = (call);                                                \
         if (shd_watch_asleep()) {                                             \
             return stream;                                                    \
@@ -163,9 +161,6 @@ folder_opened(DIR *folder, const char *path, const void *caller)
     if (fd < 0) {
         return;
     }
-    if (shd_hook_lists_us(path)) {
-        shd_watch_listed();
-    }
     shd_watch_opened(fd, SHD_FD_DIRECTORY, path, caller);
     shd_watch_owned(fd, SHD_OWNER_DIR, caller);
 }
@@ -173,6 +168,7 @@ folder_opened(DIR *folder, const char *path, const void *caller)
 static DIR *
 hook_opendir(const char *path)
 {
+    shd_hook_opening(path);
     DIR *folder = real_opendir(path);
     if (shd_watch_asleep()) {
         return folder;

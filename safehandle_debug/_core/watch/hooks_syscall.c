@@ -64,19 +64,15 @@ make_with_room(const call *it)
 static void
 was_opened(const call *it, long fd, long path)
 {
-    const char *name = (const char *)path;
-    if (fd < 0) {
-        return;
+    if (fd >= 0) {
+        shd_watch_opened((int)fd, it->kind, (const char *)path, it->caller);
     }
-    if (shd_hook_lists_us(name)) {
-        shd_watch_listed();
-    }
-    shd_watch_opened((int)fd, it->kind, name, it->caller);
 }
 
 static long
 open_path(const call *it)
 {
+    shd_hook_opening((const char *)it->a);
     long result = make_with_room(it);
     was_opened(it, result, it->a);
     return result;
@@ -90,6 +86,7 @@ open_path_in(const call *it)
                                 it->caller)) {
         return -1;
     }
+    shd_hook_opening((const char *)it->b);
     long result = make_with_room(it);
     was_opened(it, result, it->b);
     return check_use(it, result, "openat");

@@ -150,10 +150,12 @@ int
 shd_watch_is_parked(int fd)
 {
     shd_number *number = shd_number_find(fd);
-    return number != NULL
-           && shd_word_state(
-                  atomic_load_explicit(&number->word, memory_order_acquire))
-                  == SHD_NUMBER_PARKED;
+    if (number == NULL) {
+        return 0;
+    }
+    int state = shd_word_state(
+        atomic_load_explicit(&number->word, memory_order_acquire));
+    return state == SHD_NUMBER_PARKED || state == SHD_NUMBER_OURS;
 }
 
 void

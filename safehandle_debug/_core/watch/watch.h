@@ -111,7 +111,7 @@ void shd_watch_closing_range(unsigned int first, unsigned int last,
 
 /* --- using ------------------------------------------------------------------ */
 
-/* 1 when the number is parked: calls that would succeed on the parked
+/* 1 when the number is parked, or our own: calls that would succeed on the parked
  * descriptor (fstat, fcntl, dup, select, ...) answer EBADF instead. */
 int shd_watch_is_parked(int fd);
 
