@@ -34,7 +34,7 @@ from safehandle_debug.testing import Misuse, Reader, Site, collect, reachable, s
 __all__ = ["Judge", "Verdict"]
 
 _OPEN: Final = ("leak", "unbalanced")
-_HOLDER_S: Final = 0.2
+_HOLDER_S: Final = 0.3  # of CPU time
 _MOST_TOLD: Final = 20  # leaks of one test whose holders are looked for
 
 

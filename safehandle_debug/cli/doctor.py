@@ -10,7 +10,6 @@ import sys
 import sysconfig
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
@@ -18,21 +17,14 @@ import click
 
 from safehandle_debug.activate.options import OptionError, parse
 from safehandle_debug.activate.session import folder_fault, parse_recording_name, sessions_root
+from safehandle_debug.cli import abilities
+from safehandle_debug.cli.abilities import Check
 from safehandle_debug.cli.output import wants_color
 
 _FOUND = 1
 _HOOK = "safehandle_debug.pth"
 _ROOM = 64 * 2**20  # bytes free that a recording should find
 _PROBE_S = 60
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One thing that was looked at."""
-
-    name: str
-    good: bool
-    text: str  # what was found; what to do when it is not good
 
 
 @click.command()
@@ -55,7 +47,23 @@ def doctor(context: click.Context, no_color: bool) -> None:
 
 def checks() -> Iterator[Check]:
     """All checks, in the order in which one depends on another."""
-    for check in (_python, _core, _hook, _variable, _folder, _room, _proc, _probe, _screen):
+    for check in (
+        _python,
+        _core,
+        _hook,
+        _variable,
+        _folder,
+        _room,
+        _proc,
+        abilities.kernel,
+        abilities.limits,
+        abilities.neighbours,
+        _probe,
+        _interposition,
+        _screen,
+        abilities.terminal,
+        abilities.extras,
+    ):
         yield check()
 
 
@@ -137,13 +145,26 @@ def _probe() -> Check:
     """A program of this environment, watched by nothing but the variable."""
     program = "import safehandle_debug as s; s.SafeFileHandle.open('/dev/null').close()"
     name = "a program under watch"
+    done, recordings = _watched(program, "full")
+    if isinstance(done, str):
+        return Check(name, False, done)
+    said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+    if done.returncode != 0:
+        return Check(name, False, f"ended with {done.returncode}: {said}")
+    if not recordings:
+        return Check(name, False, f"recorded nothing: {said}")
+    return Check(name, True, "was recorded")
+
+
+def _watched(program: str, value: str) -> tuple[subprocess.CompletedProcess[str] | str, int]:
+    """(how a program ended, or why it could not be run; recordings it left)."""
     with tempfile.TemporaryDirectory(prefix="safehandle-doctor-") as folder:
         environment = {
             key: value
             for key, value in os.environ.items()
             if not key.startswith("SAFEHANDLE_DEBUG")
         }
-        environment |= {"SAFEHANDLE_DEBUG": "full", "SAFEHANDLE_DEBUG_DIR": folder}
+        environment |= {"SAFEHANDLE_DEBUG": value, "SAFEHANDLE_DEBUG_DIR": folder}
         try:
             done = subprocess.run(
                 [sys.executable, "-c", program],
@@ -154,14 +175,33 @@ def _probe() -> Check:
                 check=False,
             )
         except (OSError, subprocess.TimeoutExpired) as error:
-            return Check(name, False, str(error))
-        files = [path for path in Path(folder).glob("*/*") if parse_recording_name(path.name)]
-    said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-    if done.returncode != 0:
-        return Check(name, False, f"ended with {done.returncode}: {said}")
-    if not files:
-        return Check(name, False, f"recorded nothing: {said}")
-    return Check(name, True, "was recorded")
+            return str(error), 0
+        files = Path(folder).glob("*/*")
+        return done, sum(parse_recording_name(path.name) is not None for path in files)
+
+
+def _interposition() -> Check:
+    """Descriptors of code that knows nothing of SafeHandle, seen in a program."""
+    name = "descriptors"
+    program = (
+        "import os\n"
+        "from safehandle_debug import _native as n\n"
+        "before = n.newest_serial()\n"
+        "def main():\n"
+        "    os.close(os.open('/dev/null', os.O_RDONLY))\n"
+        "main()\n"
+        "print(n.newest_serial() - before, n.watch_status().get('slots', 0))"
+    )
+    done, _ = _watched(program, "full,fds=on")
+    if isinstance(done, str):
+        return Check(name, False, done)
+    words = done.stdout.split()
+    if done.returncode != 0 or len(words) != 2:
+        said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        return Check(name, False, f"cannot be watched: {said}")
+    if words[0] == "0":
+        return Check(name, False, "what a program opens is not seen; SafeHandles alone are")
+    return Check(name, True, f"os.open was seen, {words[1]} places of libc calls interposed")
 
 
 def _screen() -> Check:

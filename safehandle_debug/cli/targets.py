@@ -9,17 +9,30 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 from safehandle_debug.cli.group import CliError
 from safehandle_debug.ledger import Ledger
 from safehandle_debug.recording import RecordingError, open_recording, resolve
+from safehandle_debug.recording.sessions import sessions
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 def targets_argument(command: _Command) -> _Command:
     """Gives a command its `[TARGET]...`."""
-    return click.argument("targets", nargs=-1, metavar="[TARGET]...")(command)
+    return click.argument(
+        "targets", nargs=-1, metavar="[TARGET]...", shell_complete=complete_targets
+    )(command)
+
+
+def complete_targets(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Names of sessions, newest first, then files, for a shell to offer."""
+    names = [session.name for session in sessions() if session.name.startswith(incomplete)]
+    items = [CompletionItem(name, help="session") for name in names]
+    return [*items, CompletionItem(incomplete, type="file")]
 
 
 def recordings_of(targets: Sequence[str]) -> list[Path]:

@@ -128,6 +128,7 @@ def test_pytest_loads_the_library_when_asked(tmp_path: pathlib.Path) -> None:
 # their own too, through its recording alone.
 TALK_TO_THE_CORE = {
     "safehandle_debug",
+    "safehandle_debug.activate.alarm",  # speaks while its own process goes on
     "safehandle_debug.activate.start",
     "safehandle_debug.children",
     "safehandle_debug.cli.doctor",  # says whether this environment can record

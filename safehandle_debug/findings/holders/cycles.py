@@ -31,7 +31,7 @@ def why_alive(
         lost: (class name, value) -> serial.
         seen: all that the walk has met, by id.
         key_of: the first of these for an object, if it is an owner.
-        deadline: when to give up, in time.monotonic()'s seconds.
+        deadline: when to give up, in time.thread_time()'s seconds.
     """
     hidden = [thing for thing in gc.get_objects() if id(thing) not in seen]
     # Our own dicts and lists hold much, and are no reason for anything.
@@ -39,7 +39,7 @@ def why_alive(
     referrers: dict[int, list[object]] = {}
     owners: dict[Key, object] = {}
     for number, thing in enumerate(hidden):
-        if not number % _CHUNK and time.monotonic() > deadline:
+        if not number % _CHUNK and time.thread_time() > deadline:
             return {
                 serial: Holders(serial, cut="before garbage was looked at")
                 for serial in lost.values()
