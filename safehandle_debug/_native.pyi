@@ -25,7 +25,8 @@ from _typeshed import FileDescriptorLike, ReadableBuffer, WriteableBuffer
 from typing_extensions import disjoint_base
 
 STATE_OFFSET: Final[int]  # of the 32-bit state word in a handle object
-PROBE_ADDRESS: Final[int]  # of a C function that records one event, for tests
+PROBE_ADDRESS: Final[int]  # of a C function that records two events, for tests ...
+ASKING_PROBE_ADDRESS: Final[int]  # ... and of one that asks the interpreter for names
 
 @disjoint_base
 class CriticalFinalizer:

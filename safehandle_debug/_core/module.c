@@ -263,7 +263,7 @@ guard_exit(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
         && PyInterpreterState_Get() == PyInterpreterState_Main()) {
         shd_thread_stop_naming();
         shd_thread_name_all();
-        shd_unwind_stop_bare();
+        shd_unwind_ending();
         shd_thread_reap();
         shd_rec.header->finalizing_seq = shd_rec.header->next_seq;
     }

@@ -5,13 +5,13 @@
 #include "record.h"
 #include "table.h"
 
-/* NULL when it was recorded.  (A start routine of pthread_create.) */
+/* NULL when it was recorded. */
 static void *
-probe(void *number)
+record(void *number, int (*place)(shd_place *here))
 {
     shd_place here;
     shd_subject subject = {.value = (int64_t)(intptr_t)number};
-    if (!shd_place_here(&here)) {
+    if (!place(&here)) {
         return number;
     }
     subject.serial = shd_record_serial();
@@ -23,23 +23,46 @@ probe(void *number)
                       shd_table_meta(subject.serial, SHD_KIND_WATCHED, 0));
     }
     shd_record_appeared(&here, &subject, 0);
-    if (!shd_place_here(&here)) {
-        return number;
+    int placed = place(&here);
+    if (placed) {
+        shd_record_event(&here, &subject, SHD_EVENT_CLOSE, 0,
+                         SHD_ENDING_CLOSED, 0, subject.value, 0, 0);
     }
-    shd_record_event(&here, &subject, SHD_EVENT_CLOSE, 0, SHD_ENDING_CLOSED, 0,
-                     subject.value, 0, 0);
     if (shd_table_claim(subject.slot, subject.serial)) {
         shd_table_give(subject.slot);
     }
     shd_record_vanished(&subject);
-    return NULL;
+    return placed ? NULL : number;
+}
+
+/* A start routine of pthread_create(), and a signal handler. */
+static void *
+probe(void *number)
+{
+    return record(number, shd_place_here);
+}
+
+static void *
+asking_probe(void *number)
+{
+    return record(number, shd_place_asked);
+}
+
+static int
+add_address(PyObject *module, const char *name, void *(*function)(void *))
+{
+    PyObject *address = PyLong_FromVoidPtr((void *)(uintptr_t)function);
+    int result = PyModule_AddObjectRef(module, name, address);
+    Py_XDECREF(address);
+    return result;
 }
 
 int
 shd_probe_add(PyObject *module)
 {
-    PyObject *address = PyLong_FromVoidPtr((void *)(uintptr_t)probe);
-    int result = PyModule_AddObjectRef(module, "PROBE_ADDRESS", address);
-    Py_XDECREF(address);
-    return result;
+    return add_address(module, "PROBE_ADDRESS", probe) < 0
+                   || add_address(module, "ASKING_PROBE_ADDRESS", asking_probe)
+                          < 0
+               ? -1
+               : 0;
 }

@@ -110,9 +110,9 @@ fill_in(shd_place *here, shd_thread *thread)
 }
 
 static inline void
-capture(shd_place *here, PyThreadState *tstate, int held)
+capture(shd_place *here, PyThreadState *tstate, enum shd_walker walker)
 {
-    here->stack = shd_unwind_capture(here->thread, tstate, held);
+    here->stack = shd_unwind_capture(here->thread, tstate, walker);
     here->importing = shd_unwind_importing(here->thread);
 }
 
@@ -184,7 +184,7 @@ enter_held(shd_place *here, PyThreadState *tstate, int stack)
         settle_tasks(thread);
     }
     if (stack) {
-        capture(here, tstate, 1);
+        capture(here, tstate, SHD_WALKER_ASKING);
     }
     return 1;
 }
@@ -200,14 +200,14 @@ find_held(shd_place *here, PyThreadState *tstate, int stack)
 }
 
 static int
-find(shd_place *here, int stack)
+find(shd_place *here, int stack, int ask)
 {
     int held;
     if (!shd_record_ready()) {
         return 0;
     }
     PyThreadState *tstate = shd_thread_state(&held);
-    if (held) {
+    if (held && ask) {
         return find_held(here, tstate, stack);
     }
     shd_thread *thread = shd_thread_get();
@@ -223,7 +223,7 @@ find(shd_place *here, int stack)
         here->moment = shd_thread_moment(tstate);
     }
     if (stack) {
-        capture(here, tstate, 0);
+        capture(here, tstate, held ? SHD_WALKER_HELD : SHD_WALKER_BARE);
     }
     shd_thread_leave(thread);
     return 1;
@@ -232,13 +232,19 @@ find(shd_place *here, int stack)
 int
 shd_place_here(shd_place *here)
 {
-    return find(here, 1);
+    return find(here, 1, 0);
+}
+
+int
+shd_place_asked(shd_place *here)
+{
+    return find(here, 1, 1);
 }
 
 int
 shd_place_bare(shd_place *here)
 {
-    return find(here, 0);
+    return find(here, 0, 0);
 }
 
 int

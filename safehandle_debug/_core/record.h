@@ -27,14 +27,19 @@ typedef struct {
 } shd_subject;
 
 /* 0 when nothing can be recorded: not recording, memory out, or the thread is
- * inside the recorder already (a signal handler).  With the GIL, the names of
- * thread and task are looked up; without it, those known before are used. */
+ * inside the recorder already (a signal handler).  Names of thread and task
+ * are those known before: also with the GIL, this may be a signal handler that
+ * interrupted the interpreter anywhere. */
 int shd_place_here(shd_place *here);
 
-/* The same without a stack: for what is counted only. */
+/* The same where the interpreter may be asked for the names, if this thread
+ * has the GIL: what called us is no signal handler. */
+int shd_place_asked(shd_place *here);
+
+/* As shd_place_here() without a stack: for what is counted only. */
 int shd_place_bare(shd_place *here);
 
-/* The same for a caller that has the GIL. */
+/* As shd_place_asked() for a caller that has the GIL. */
 int shd_place_held(shd_place *here, PyThreadState *tstate);
 
 /* TYPE and STRING ids for a subject, 0 when there is no room; good for places
@@ -102,7 +107,7 @@ void shd_record_forked(void);
 /* Name of the running test, "" for none. */
 void shd_record_set_test(const char *name);
 
-/* probe.c: the address of what tests call; -1 with an exception. */
+/* probe.c: the addresses of what tests call; -1 with an exception. */
 int shd_probe_add(PyObject *module);
 
 /* The header's count of open handles, from the live table. */

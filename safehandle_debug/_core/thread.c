@@ -318,7 +318,10 @@ describe_thread(shd_thread *thread, PyObject *name, int askable)
     if (name != NULL) {
         record.name = shd_depot_text(name);
     }
-    if (record.name == 0 && !askable) {
+    /* The main thread may be in a signal handler: a pending call is not asked
+       of it, and its name is known. */
+    if (record.name == 0
+        && (!askable || thread->native == (uint32_t)shd_rec.pid)) {
         record.name = other_name(thread->native);
     }
     thread->id =

@@ -9,7 +9,7 @@
 #include "depot.h"
 
 static int use_frames;
-static _Atomic int no_bare;
+static _Atomic(shd_thread *) ending; /* ends the interpreter */
 static PyCodeObject *importer; /* importlib's frame around every module body */
 
 #if SHD_HAVE_FRAMES
@@ -80,28 +80,35 @@ walk_stack(PyThreadState *tstate, shd_walked *walk)
 #endif
 }
 
-/* Without the GIL, frames stand still because their thread is elsewhere in C:
-   nobody else changes them until the interpreter ends. */
+/* Without the GIL, frames stand still because their thread is elsewhere in C.
+   Nobody else changes them, until the interpreter's end frees those of all
+   threads but the one that ends it. */
 static int
-can_walk(int held)
+can_walk(const shd_thread *thread, enum shd_walker walker)
 {
-    return held
-           || (use_frames
-               && !atomic_load_explicit(&no_bare, memory_order_relaxed)
-               && !shd_is_finalizing());
+    if (!use_frames) {
+        return walker == SHD_WALKER_ASKING;
+    }
+    if (walker != SHD_WALKER_BARE) {
+        return 1;
+    }
+    const shd_thread *last =
+        atomic_load_explicit(&ending, memory_order_relaxed);
+    return last == thread || (last == NULL && !shd_is_finalizing());
 }
 
 void
-shd_unwind_stop_bare(void)
+shd_unwind_ending(void)
 {
-    atomic_store(&no_bare, 1);
+    atomic_store(&ending, shd_thread_get());
     (void)shd_thread_all_outside();
 }
 
 uint32_t
-shd_unwind_capture(shd_thread *thread, PyThreadState *tstate, int held)
+shd_unwind_capture(shd_thread *thread, PyThreadState *tstate,
+                   enum shd_walker walker)
 {
-    if (tstate == NULL || !can_walk(held)) {
+    if (tstate == NULL || !can_walk(thread, walker)) {
         thread->importing = 0;
         return 0;
     }

@@ -4,10 +4,16 @@
 
 #include "thread.h"
 
+enum shd_walker {
+    SHD_WALKER_BARE,   /* without the GIL */
+    SHD_WALKER_HELD,   /* with it, perhaps in a signal handler */
+    SHD_WALKER_ASKING, /* with it, where the interpreter may be asked */
+};
+
 /* Stack id of the caller, or 0.  Inside the recorder; `tstate` is the calling
- * thread's, and `held` tells whether it has the GIL. */
+ * thread's or NULL. */
 uint32_t shd_unwind_capture(shd_thread *thread, PyThreadState *tstate,
-                            int held);
+                            enum shd_walker walker);
 
 /* 1 when a module is being imported by one of the frames that the last
  * capture of this thread kept. */
@@ -17,9 +23,9 @@ shd_unwind_importing(const shd_thread *thread)
     return thread->importing != 0;
 }
 
-/* From now on threads that have not got the GIL have no stacks: the
- * interpreter is about to free their frames. */
-void shd_unwind_stop_bare(void);
+/* The calling thread ends the interpreter: from now on, other threads that
+ * have not got the GIL have no stacks.  With the GIL. */
+void shd_unwind_ending(void);
 
 /* Chooses the walk; compares the internal one with the public API once. */
 int shd_unwind_start(void);

@@ -11,13 +11,14 @@ from support_programs import Run
 from safehandle_debug.recording import Recording, open_recording
 from safehandle_debug.recording.format import EventKind
 
-# `bare(n)` and `held(n)` record an acquire and a close of the number n.
+# `bare(n)` and `held(n)` record an acquire and a close of the number n; the
+# second one has the GIL, and asks for the names of thread and task.
 PROBE = """
 import ctypes, gc, os, sys, threading
 from safehandle_debug import SafeFileHandle, _native
 
 bare = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)(_native.PROBE_ADDRESS)
-held = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)(_native.PROBE_ADDRESS)
+held = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)(_native.ASKING_PROBE_ADDRESS)
 """
 
 # Every number has a function of its own that dies soon after; the main thread
@@ -268,3 +269,125 @@ print(len(pathlib.Path("/proc/self/maps").read_text().split(".shd")) - 1)
         str(tmp_path),
     ).ok()
     assert result.lines == ["0"]  # nothing of them is left mapped
+
+
+def test_signal_handlers_in_the_middle_of_it(run: Callable[..., Run]) -> None:
+    """A handler written in C that records interrupts the interpreter and the
+    recorder wherever they are: what it cannot record, it leaves."""
+    result = run(
+        PROBE
+        + """
+import time
+
+libc = ctypes.CDLL(None)
+libc.signal.argtypes = [ctypes.c_int, ctypes.c_void_p]
+libc.signal(14, _native.PROBE_ADDRESS)
+every = (ctypes.c_long * 4)(0, 50, 0, 50)
+libc.setitimer(0, ctypes.byref(every), None)
+end = threading.Event()
+
+def work():
+    while not end.is_set():
+        bare(1)
+
+def leaf(number):
+    return bare(number)
+
+threads = [threading.Thread(target=work) for _ in range(3)]
+for thread in threads:
+    thread.start()
+for number in range(3000):
+    [leaf(2 + round) for round in range(3)]
+    SafeFileHandle(0, False).close()
+end.set()
+for thread in threads:
+    thread.join()
+libc.setitimer(0, ctypes.byref((ctypes.c_long * 4)()), None)
+assert _native.live_count() == 0
+"""
+    ).ok()
+    with the_recording(result) as recording:
+        events = list(recording.events())
+        values = Counter(event.value for event in events if event.kind == EventKind.ACQUIRE)
+        assert values[14] > 0
+        assert len({event.seq for event in events}) == len(events)
+        assert recording.live() == []
+        assert recording.header.live == 0
+        for event in events:
+            if event.value in (2, 3, 4):
+                assert recording.stack(event.stack)[0].function == "leaf"
+
+
+def test_forks_while_threads_record(run: Callable[..., Run]) -> None:
+    """Each child goes on in a file of its own, whatever the others were at."""
+    result = run(
+        PROBE
+        + """
+end = threading.Event()
+
+def work():
+    while not end.is_set():
+        bare(1)
+
+threads = [threading.Thread(target=work) for _ in range(4)]
+for thread in threads:
+    thread.start()
+for number in range(20):
+    pid = os.fork()
+    if pid == 0:
+        for each in range(200):
+            bare(100 + number)
+        held(200)
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+end.set()
+for thread in threads:
+    thread.join()
+assert _native.live_count() == 0
+"""
+    ).ok()
+    (session,) = result.sessions
+    children = set()
+    for path in session.glob("*.shd"):
+        with open_recording(path) as recording:
+            values = Counter(event.value for event in recording.events())
+        if 1 in values:
+            assert set(values) == {1}
+        else:
+            (own,) = set(values) - {200}
+            assert values == {own: 400, 200: 2}
+            children.add(own)
+    assert children == set(range(100, 120))
+
+
+def test_stacks_while_the_interpreter_ends(run: Callable[..., Run]) -> None:
+    """The thread that ends it keeps its stacks; daemon threads, whose frames
+    are freed then, keep recording."""
+    result = run(
+        PROBE
+        + """
+class Last:
+    def __del__(self, bare=bare):
+        bare(1)
+
+def daemon(bare=bare):
+    while True:
+        bare(2)
+
+sys.kept = Last()  # __main__ is not torn down while a thread is in it
+for _ in range(4):
+    threading.Thread(target=daemon, daemon=True).start()
+"""
+    ).ok()
+    with the_recording(result) as recording:
+        events = list(recording.events())
+        last = [event for event in events if event.value == 1]
+        assert len(last) == 2
+        for event in last:
+            assert recording.stack(event.stack)[0].function == "Last.__del__"
+        functions = {
+            recording.stack(event.stack)[0].function
+            for event in events
+            if event.value == 2 and event.stack
+        }
+        assert functions == {"daemon"}

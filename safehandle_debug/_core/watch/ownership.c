@@ -16,7 +16,7 @@ change_owner(int fd, shd_number *number, uint64_t word, int kind)
     }
     shd_subject subject = shd_judge_subject(fd, number, word);
     shd_place here;
-    if (shd_place_here(&here)) {
+    if (shd_place_asked(&here)) {
         shd_record_event(&here, &subject, kind, 1, 0, 0, fd, 0, 0);
         shd_record_retyped(&subject);
     }
@@ -32,7 +32,7 @@ let_go_late(int fd, shd_number *number, uint64_t word)
     subject.slot = 0;
     shd_place here;
     atomic_store(&number->object, 0);
-    if (!(word & SHD_WORD_BARE) && shd_place_here(&here)) {
+    if (!(word & SHD_WORD_BARE) && shd_place_asked(&here)) {
         shd_record_event(&here, &subject, SHD_EVENT_DISOWNED, 0, 0, 0, fd, 0,
                          0);
     }
@@ -43,7 +43,7 @@ static void
 take_second(shd_number *number, uint64_t word, const void *object)
 {
     shd_place here;
-    if (number->second == 0 && shd_place_here(&here)) {
+    if (number->second == 0 && shd_place_asked(&here)) {
         number->adopted = (shd_number_place){here.stack, here.thread_id,
                                              here.task, here.test};
         number->second = (uintptr_t)object;
