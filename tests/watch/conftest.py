@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -15,3 +16,14 @@ def hooks() -> Iterator[Hooks]:
     hooks.calm()
     yield hooks
     hooks.calm()
+
+
+@pytest.fixture
+def company() -> Iterator[None]:
+    """Another thread: only then somebody could close what this one waits on."""
+    over = threading.Event()
+    other = threading.Thread(target=over.wait)
+    other.start()
+    yield
+    over.set()
+    other.join()

@@ -163,6 +163,7 @@ def test_terminals_are_told_in_pairs(hooks: Hooks) -> None:
     os.close(slave.value)
 
 
+@pytest.mark.usefixtures("company")
 @pytest.mark.parametrize("name", ["accept", "accept4"])
 def test_an_accepted_connection_is_told(hooks: Hooks, name: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -470,6 +471,7 @@ def test_received_descriptors_are_told(hooks: Hooks, name: str) -> None:
         assert len(numbers) == 3
 
 
+@pytest.mark.usefixtures("company")
 def test_an_ordinary_message_is_not_told(hooks: Hooks) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:

@@ -269,11 +269,23 @@ def test_to_set_is_one(hooks: Hooks, fd: int, name: str, before: tuple[int, ...]
     assert not os.get_inheritable(fd)
 
 
+@pytest.mark.usefixtures("company")
 def test_a_lock_that_is_waited_for(hooks: Hooks, fd: int) -> None:
     lock = ctypes.create_string_buffer(64)
     ctypes.memmove(lock, ctypes.byref(ctypes.c_short(fcntl.F_RDLCK)), 2)
     assert hooks.number("fcntl", fd, fcntl.F_SETLKW, lock) == 0
     assert hooks.told() == [f"waiting {fd}", "over"]
+
+
+def test_alone_nothing_is_waited_for() -> None:
+    """Nobody could close it meanwhile, and reading costs nothing more."""
+    result = in_a_process_of_its_own("""
+        import ctypes
+        fd = os.open("/dev/zero", os.O_RDONLY)
+        assert hooks.call("read", fd, ctypes.create_string_buffer(8), 8) == 8
+        print(hooks.told())
+    """)
+    assert result.stdout == "[]\n"
 
 
 # --- the terminal ------------------------------------------------------------------------

@@ -217,6 +217,7 @@ def test_asleep_nothing_is_told(
     assert hooks.told() == []
 
 
+@pytest.mark.usefixtures("company")
 def test_data_comes_through(hooks: Hooks, tmp_path: Path) -> None:
     path = tmp_path / "data"
     fd = os.open(path, os.O_RDWR | os.O_CREAT)
@@ -260,6 +261,7 @@ def test_six_arguments_come_through(hooks: Hooks) -> None:
             assert b"safehandle-hooks" in address.raw
 
 
+@pytest.mark.usefixtures("company")
 def test_a_waiting_call_is_told_around(hooks: Hooks) -> None:
     reader, writer = os.pipe()
     os.write(writer, b"xx")

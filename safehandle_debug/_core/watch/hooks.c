@@ -89,7 +89,8 @@ after_folder(const char *path)
 void
 shd_hook_opening(const char *path)
 {
-    if (path == NULL || path[0] != '/' || shd_watch_asleep()) {
+    if (path == NULL || path[0] != '/' || (path[1] != 'p' && path[1] != 'd')
+        || shd_watch_asleep()) {
         return;
     }
     const char *rest = after_folder(path);

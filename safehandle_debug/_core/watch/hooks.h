@@ -19,6 +19,12 @@
 
 #include <errno.h>
 #include <signal.h>
+#if __has_include(<sys/single_threaded.h>)
+#include <sys/single_threaded.h>
+#define SHD_SINGLE_THREADED __libc_single_threaded
+#else
+#define SHD_SINGLE_THREADED 0
+#endif
 
 /* Where the program called; only in the hook's own frame. */
 #define SHD_HERE __builtin_return_address(0)
@@ -131,6 +137,25 @@ int shd_hook_may_send(const struct msghdr *message, const void *caller);
 /* sendmsg() came back with EBADF. */
 void shd_hook_bad_message(int fd, const struct msghdr *message,
                           const void *caller);
+
+/* Before a call that may wait; what it returns goes to the second, after it.
+ * A process of one thread has nobody who could close the number meanwhile. */
+static inline int
+shd_hook_begin_wait(int fd)
+{
+    if (SHD_SINGLE_THREADED) {
+        return 0;
+    }
+    shd_watch_waiting(fd);
+    return 1;
+}
+static inline void
+shd_hook_end_wait(int began)
+{
+    if (began) {
+        shd_watch_waiting(-1);
+    }
+}
 
 /* A child process that a wait call told of; `options`: of waitid(). */
 void shd_hook_waited(pid_t pid, int status, const void *caller);

@@ -120,13 +120,9 @@ hook_fcntl(int fd, int command, ...)
         return -1;
     }
     int waits = command == F_SETLKW || command == F_OFD_SETLKW;
-    if (waits) {
-        shd_watch_waiting(fd);
-    }
+    int began = waits && shd_hook_begin_wait(fd);
     int result = real_fcntl(fd, command, argument);
-    if (waits) {
-        shd_watch_waiting(-1);
-    }
+    shd_hook_end_wait(began);
     if (SHD_UNLIKELY(result == -1) && errno == EBADF) {
         shd_hook_bad(fd, "fcntl", SHD_HERE);
     }

@@ -65,12 +65,12 @@ hook_socketpair(int domain, int type, int protocol, int ends[2])
         if (shd_watch_asleep()) {                                             \
             return (call);                                                    \
         }                                                                     \
-        shd_watch_waiting(listener);                                          \
+        int began = shd_hook_begin_wait(listener);                            \
         int accepted = (call);                                                \
         if (SHD_UNLIKELY(accepted < 0) && shd_hook_retry(SHD_HERE)) {         \
             accepted = (call);                                                \
         }                                                                     \
-        shd_watch_waiting(-1);                                                \
+        shd_hook_end_wait(began);                                             \
         if (accepted >= 0) {                                                  \
             shd_watch_opened(accepted, SHD_FD_SOCKET, NULL, SHD_HERE);        \
         }                                                                     \
@@ -189,9 +189,9 @@ hook_recvmsg(int fd, struct msghdr *message, int flags)
     if (shd_watch_asleep()) {
         return real_recvmsg(fd, message, flags);
     }
-    shd_watch_waiting(fd);
+    int began = shd_hook_begin_wait(fd);
     ssize_t result = real_recvmsg(fd, message, flags);
-    shd_watch_waiting(-1);
+    shd_hook_end_wait(began);
     if (result >= 0) {
         shd_hook_received(message, SHD_HERE);
     }
@@ -208,9 +208,9 @@ hook_recvmmsg(int fd, struct mmsghdr *messages, unsigned int count, int flags,
     if (shd_watch_asleep()) {
         return real_recvmmsg(fd, messages, count, flags, timeout);
     }
-    shd_watch_waiting(fd);
+    int began = shd_hook_begin_wait(fd);
     int result = real_recvmmsg(fd, messages, count, flags, timeout);
-    shd_watch_waiting(-1);
+    shd_hook_end_wait(began);
     for (int i = 0; i < result; i++) {
         shd_hook_received(&messages[i].msg_hdr, SHD_HERE);
     }

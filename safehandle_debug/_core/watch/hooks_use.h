@@ -25,9 +25,9 @@
         if (shd_watch_asleep()) {                                             \
             return real_##name arguments;                                     \
         }                                                                     \
-        shd_watch_waiting(fd);                                                \
+        int began = shd_hook_begin_wait(fd);                                  \
         type result = real_##name arguments;                                  \
-        shd_watch_waiting(-1);                                                \
+        shd_hook_end_wait(began);                                             \
         if (SHD_UNLIKELY(result == -1) && errno == EBADF) {                   \
             shd_hook_bad(fd, told, SHD_HERE);                                 \
         }                                                                     \
