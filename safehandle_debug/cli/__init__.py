@@ -14,6 +14,7 @@ from safehandle_debug.cli.diff import diff
 from safehandle_debug.cli.doctor import doctor
 from safehandle_debug.cli.export import export
 from safehandle_debug.cli.group import QuietGroup
+from safehandle_debug.cli.holders import holders
 from safehandle_debug.cli.list import list_handles
 from safehandle_debug.cli.report import report
 from safehandle_debug.cli.run import run
@@ -36,5 +37,5 @@ def main() -> None:
     """
 
 
-for command in (run, report, list_handles, watch, demo, doctor, snapshot, diff, export):
+for command in (run, report, list_handles, watch, demo, doctor, snapshot, diff, export, holders):
     main.add_command(command)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import collections
 import contextvars
 import functools
+import io
 import types
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
@@ -163,6 +164,8 @@ def _in_object(holder: object, held: object) -> str:
                     continue
     if held is type(holder):
         return ".__class__"
+    if issubclass(type(holder), io.TextIOWrapper) and type(held) is io.FileIO:
+        return ".buffer.raw"  # it keeps a short cut
     # What a coroutine is to its task: the next step says more.
     return "" if id(type(held)) in _SUSPENDED else f", its {type_name(held)}"
 

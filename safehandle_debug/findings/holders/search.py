@@ -13,7 +13,7 @@ import gc
 import sys
 import time
 import types
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable
 from contextvars import Context
 from typing import Any, Final, NamedTuple
 
@@ -173,15 +173,18 @@ class _Walk:
             layer = follow
         return None
 
-    def chains_of(self, key: Key) -> Iterator[Chain]:
-        """The shortest chains to one target."""
+    def chains_of(self, key: Key) -> list[Chain]:
+        """The shortest chains to one target, each text once."""
+        found: dict[str, Chain] = {}
         for handle, parent, text in self.hits.get(key, ()):
             path = [handle]
             while parent is not None:
                 path.append(self.seen[parent])
                 text = self._names.get(parent, "")
                 parent = self._parents.get(parent)
-            yield chain(text, path[::-1])
+            each = chain(text, path[::-1])
+            found.setdefault(each.text, each)
+        return list(found.values())
 
     def key_of(self, thing: object) -> Key | None:
         """(class name, value) of an object that owns a handle; None of others."""

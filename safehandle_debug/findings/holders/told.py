@@ -24,6 +24,8 @@ KEY: Final = "holders"  # in a recording's meta
 _MOST_TARGETS: Final = 200
 _OF_A_PLACE: Final = 2  # handles alike that are looked for
 _MOST_BYTES: Final = 40_000  # of the 65,000 that a text has room for
+# Owners that are no Python objects, or none that can be told by a number.
+_NO_OBJECT: Final = frozenset({"raw", "sqlite3", "FILE", "DIR", "scandir", "mmap", "?"})
 _NOT_OURS: Final = int(Flag.BORROWED | Flag.IMPORTING | Flag.INHERITED)
 
 
@@ -56,10 +58,13 @@ def _open_targets(path: str) -> list[Target]:
         for raw in recording.live():
             if raw.flags & _NOT_OURS or raw.serial <= recording.header.inherited_serials:
                 continue
+            owner = recording.type(raw.type).name
+            if owner in _NO_OBJECT:
+                continue
             key = Key(raw.type, raw.stack, 0, False, 0)
             alike[key] = alike.get(key, 0) + 1
             if alike[key] <= _OF_A_PLACE:
-                targets.append(Target(raw.serial, recording.type(raw.type).name, raw.value))
+                targets.append(Target(raw.serial, owner, raw.value))
             if len(targets) == _MOST_TARGETS:
                 break
     return targets
