@@ -34,7 +34,7 @@ def one_line(done: subprocess.CompletedProcess[str]) -> str:
 def test_a_program_is_recorded_without_a_change(
     launch: Launch, recordings: Recordings, tmp_path: Path
 ) -> None:
-    done = launch("-c", OPEN, "argument", value="full,frames=8")
+    done = launch("-c", OPEN, "argument", value="full,frames=8,fds=off")
 
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     (path,) = recordings()

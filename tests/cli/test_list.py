@@ -40,7 +40,7 @@ def listed(
     def run(*arguments: str) -> tuple[str, list[str], int]:
         with subprocess.Popen(
             [sys.executable, program(WAIT)],
-            env=environment | {"SAFEHANDLE_DEBUG": "full"},
+            env=environment | {"SAFEHANDLE_DEBUG": "full,fds=off"},
             cwd=tmp_path,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -238,7 +238,7 @@ def test_a_report_says_that_it_was_filtered(command: Run, recorded: Callable[...
 def test_what_a_killed_process_held_is_filtered(
     command: Run, recorded: Callable[..., Path]
 ) -> None:
-    recorded(TWO_LEAKS.format(end="import os; os._exit(1)"))
+    recorded(TWO_LEAKS.format(end="import os; os.kill(os.getpid(), 9)"))
 
     text = command("report", "--where", "kind:pipe").stdout
     assert "died holding 2 handles" in text

@@ -328,7 +328,7 @@ def test_released_at_the_end(run: Callable[..., Run], keeping: str, ending: str 
     "where",
     [
         "main_global",
-        "cycle_dropped",
+        "cycle_gc_disabled",
         "suspended_generator",
         "thread_local",
         "gc_freeze_garbage",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 import support_silent_files
 import support_silent_processes
+from support_watch import environment
 
 from safehandle_debug.findings import find, first_line
 from safehandle_debug.ledger import Ledger
@@ -20,11 +20,6 @@ PROGRAMS = [
     *((FILES[0], name) for name in support_silent_files.PROGRAMS),
     *((FILES[1], name) for name in support_silent_processes.PROGRAMS),
 ]
-
-
-def environment(folder: Path, options: str = "full,fds=on") -> dict[str, str]:
-    clean = {name: text for name, text in os.environ.items() if not name.startswith("SAFEHANDLE")}
-    return clean | {"SAFEHANDLE_DEBUG": options, "SAFEHANDLE_DEBUG_DIR": str(folder)}
 
 
 @pytest.mark.parametrize(("file", "name"), PROGRAMS, ids=[name for _, name in PROGRAMS])
