@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import textwrap
 
-__all__ = ["CASES", "USES", "Expected", "program"]
+__all__ = ["CASES", "PRELUDE", "USES", "Expected", "program"]
 
 Expected = tuple[str, str, str]  # kind, owner, ending
 

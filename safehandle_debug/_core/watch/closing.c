@@ -162,8 +162,9 @@ shd_watch_closing(int fd, const char *how, enum shd_owner owner, int may_park,
     enum shd_verdict verdict = SHD_CALL;
     uint64_t word = atomic_load_explicit(&number->word, memory_order_acquire);
     int state = shd_word_state(word);
-    shd_judge_next(fd,
-                   state == SHD_NUMBER_PARKED || state == SHD_NUMBER_CLOSING);
+    shd_judge_next(
+        fd, state == SHD_NUMBER_PARKED || state == SHD_NUMBER_CLOSING
+                || (state == SHD_NUMBER_CLOSED && shd_word_serial(word) != 0));
     if (state == SHD_NUMBER_OPEN && !shd_watch_may_release(word)) {
         shd_judge_stolen(fd, shd_watch_releasing(), word);
         verdict = SHD_REFUSE;

@@ -22,9 +22,14 @@ hook_close(int fd)
     if (fd < 0 || shd_watch_asleep()) {
         return real_close(fd);
     }
+    int result;
     switch (shd_watch_closing(fd, "close", SHD_OWNER_RAW, 1, SHD_HERE)) {
     case SHD_CALL:
-        return real_close(fd);
+        result = real_close(fd);
+        if (SHD_UNLIKELY(result == -1) && errno == EBADF) {
+            shd_hook_bad(fd, "close", SHD_HERE);
+        }
+        return result;
     case SHD_DONE:
         return 0;
     default:

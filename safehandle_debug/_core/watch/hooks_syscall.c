@@ -231,9 +231,14 @@ close_one(const call *it)
     if (fd < 0) {
         return make(it);
     }
+    long result;
     switch (shd_watch_closing(fd, "close", SHD_OWNER_RAW, 1, it->caller)) {
     case SHD_CALL:
-        return make(it);
+        result = make(it);
+        if (SHD_UNLIKELY(result == -1) && errno == EBADF) {
+            shd_hook_bad(fd, "close", it->caller);
+        }
+        return result;
     case SHD_DONE:
         return 0;
     default:

@@ -1,0 +1,207 @@
+"""Every kind of descriptor that is leaked, closed twice or used when it is dead is told of,
+at the line that did it.
+
+One program does all of it, one function an act, so that each finding can be
+told from the others by the function at its end.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support_descriptors import PRELUDE
+from support_interpose import needs_interposition
+from support_programs import Run, run_program
+
+pytestmark = needs_interposition
+
+# What makes a raw descriptor: kind, expression.
+RAW = {
+    "os_open": ("file", "os.open(PATH, os.O_RDWR)"),
+    "directory": ("directory", "os.open('.', os.O_RDONLY | os.O_DIRECTORY)"),
+    "ctypes_open": ("file", "libc.open(PATH.encode(), os.O_RDWR)"),
+    "ctypes_openat": ("file", "libc.openat(-100, PATH.encode(), os.O_RDWR)"),
+    "mkstemp": ("file", "tempfile.mkstemp(dir='.')[0]"),
+    "dup": ("file", "os.dup(kept)"),
+    "fcntl_dup": ("file", "fcntl.fcntl(kept, fcntl.F_DUPFD_CLOEXEC, 3)"),
+    "dup2": ("file", "os.dup2(kept, fresh())"),
+    "detached_socket": ("socket", "socket.socket(socket.AF_UNIX).detach()"),
+    "ctypes_socket": ("socket", "libc.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0)"),
+    "epoll_create": ("epoll", "libc.epoll_create1(0)"),
+    "eventfd": ("eventfd", "os.eventfd(0, os.EFD_NONBLOCK)"),
+    "timerfd": ("timerfd", "libc.timerfd_create(1, os.O_NONBLOCK)"),
+    "signalfd": ("signalfd", "libc.signalfd(-1, bytes(128), os.O_NONBLOCK)"),
+    "inotify": ("inotify", "libc.inotify_init1(os.O_NONBLOCK)"),
+    "memfd": ("memfd", "os.memfd_create('memory')"),
+    "pidfd": ("pidfd", "os.pidfd_open(os.getpid())"),
+    "terminal": ("terminal", "libc.posix_openpt(os.O_RDWR | os.O_NOCTTY)"),
+}
+
+# What makes an object that is left open: kind, owner, expression.
+OBJECTS = {
+    "open": ("file", "FileIO", "open(PATH)"),
+    "temporary": ("file", "FileIO", "tempfile.TemporaryFile(dir='.')"),
+    "socket": ("socket", "socket", "socket.socket()"),
+    "epoll": ("epoll", "epoll", "select.epoll()"),
+    "scandir": ("directory", "scandir", "os.scandir('.')"),
+    "sqlite": ("file", "sqlite3", "sqlite3.connect('base')"),
+    "fopen": ("file", "FILE", "libc.fopen(PATH.encode(), b'r')"),
+    "opendir": ("directory", "DIR", "libc.opendir(b'.')"),
+}
+
+OURS = re.compile("(leak|twice|stale|stranger)_")
+
+ACTS = """
+def leak_{name}():
+    holding.append({expression})
+
+def twice_{name}():
+    fd = good({expression})
+    os.close(fd)
+    with contextlib.suppress(OSError):
+        os.close(fd)
+
+def stale_{name}():
+    fd = good({expression})
+    os.close(fd)
+    with contextlib.suppress(OSError):
+        os.read(fd, 8)
+
+def stranger_{name}():
+    fd = good({expression})
+    assert libc.close(fd) == 0
+    with contextlib.suppress(OSError):
+        os.dup(fd)
+"""
+
+START = """
+holding = []
+kept = os.open(PATH, os.O_RDWR)
+
+
+def fresh():
+    fd = os.open(NULL, os.O_RDONLY)
+    os.close(fd)
+    return fd
+"""
+
+
+def source() -> str:
+    parts = [PRELUDE, START]
+    calls = []
+    for name, (_, expression) in RAW.items():
+        parts.append(ACTS.format(name=name, expression=expression))
+        calls += [f"{act}_{name}()" for act in ("leak", "twice", "stale", "stranger")]
+    for name, (_, _, expression) in OBJECTS.items():
+        parts.append(f"def leak_{name}():\n    holding.append({expression})\n")
+        calls.append(f"leak_{name}()")
+    return "\n".join([*parts, *calls, "os.close(kept)", ""])
+
+
+def findings_of(run: Run) -> list[dict[str, Any]]:
+    done = subprocess.run(
+        [sys.executable, "-m", "safehandle_debug", "report", "--format=json", run.sessions[0]],
+        capture_output=True,
+        text=True,
+    )
+    found: list[dict[str, Any]] = json.loads(done.stdout)["findings"]
+    return found
+
+
+Found = dict[tuple[str, str], list[dict[str, Any]]]
+
+
+@pytest.fixture(scope="module", params=["quarantine=0", "quarantine=256"])
+def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Found:
+    """The findings by kind and by the function that they lead to."""
+    run: Run = run_program(
+        source(),
+        tmp_path_factory.mktemp("misuse"),
+        level=f"full,fds=on,{request.param}",
+        options=["-W", "ignore"],
+    ).ok()
+    by_place: Found = {}
+    for each in findings_of(run):
+        ours = [frame["function"] for frame in each["culprit"] if OURS.match(frame["function"])]
+        by_place.setdefault((each["kind"], ours[0] if ours else ""), []).append(each)
+    return by_place
+
+
+def one(found: Found, kind: str, function: str) -> dict[str, Any]:
+    here = {each: len(they) for (each, place), they in found.items() if place == function}
+    assert here == {kind: 1}
+    return found[kind, function][0]
+
+
+@pytest.mark.parametrize("name", RAW)
+def test_leaked(found: Found, name: str) -> None:
+    handle = one(found, "leak", f"leak_{name}")["handle"]
+    assert (handle["kind"], handle["owner"]) == (RAW[name][0], "raw")
+
+
+@pytest.mark.parametrize("name", OBJECTS)
+def test_left_open(found: Found, name: str) -> None:
+    handle = one(found, "leak", f"leak_{name}")["handle"]
+    assert (handle["kind"], handle["owner"]) == OBJECTS[name][:2]
+
+
+@pytest.mark.parametrize("name", RAW)
+def test_closed_twice(found: Found, name: str) -> None:
+    handle = one(found, "double-release", f"twice_{name}")["handle"]
+    assert handle["kind"] == RAW[name][0]
+
+
+@pytest.mark.parametrize("act", ["stale", "stranger"])
+@pytest.mark.parametrize("name", RAW)
+def test_used_after_close(found: Found, name: str, act: str) -> None:
+    handle = one(found, "use-after-close", f"{act}_{name}")["handle"]
+    assert handle["kind"] == RAW[name][0]
+
+
+def test_nothing_else_is_told(found: Found) -> None:
+    acts = {f"{act}_{name}" for name in RAW for act in ("leak", "twice", "stale", "stranger")} | {
+        f"leak_{name}" for name in OBJECTS
+    }
+    assert {place for _, place in found} == acts
+
+
+LOOP = """
+import os
+
+numbers = [os.open("/dev/null", os.O_RDONLY) for _ in range(5)]
+for fd in numbers:
+    os.close(fd)
+for fd in range(min(numbers), 1024):
+    try:
+        os.close(fd)
+    except OSError:
+        pass
+"""
+
+TWICE = """
+import os
+
+ends = os.pipe()
+for _ in range(2):
+    for fd in ends:
+        try:
+            os.close(fd)
+        except OSError:
+            pass
+"""
+
+
+@pytest.mark.parametrize("quarantine", ["0", "256"])
+@pytest.mark.parametrize(("program", "expected"), [(LOOP, []), (TWICE, ["double-release"])])
+def test_a_loop_over_all_numbers_is_no_second_close(
+    tmp_path: Path, program: str, expected: list[str], quarantine: str
+) -> None:
+    """It begins with dead ones, and its first close is made like all others."""
+    run = run_program(program, tmp_path, level=f"full,fds=on,quarantine={quarantine}").ok()
+    assert [each["kind"] for each in findings_of(run)] == expected
