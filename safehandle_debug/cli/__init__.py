@@ -19,6 +19,7 @@ from safehandle_debug.cli.list import list_handles
 from safehandle_debug.cli.report import report
 from safehandle_debug.cli.run import run
 from safehandle_debug.cli.snapshot import snapshot
+from safehandle_debug.cli.top import top
 from safehandle_debug.cli.watch import watch
 
 __all__ = ["main"]
@@ -37,5 +38,6 @@ def main() -> None:
     """
 
 
-for command in (run, report, list_handles, watch, demo, doctor, snapshot, diff, export, holders):
+COMMANDS = (run, report, list_handles, watch, top, demo, doctor, snapshot, diff, export, holders)
+for command in COMMANDS:
     main.add_command(command)

@@ -7,6 +7,7 @@ import random
 from pathlib import Path
 
 import pytest
+from safehandle_tui import palette
 from safehandle_tui.keys import KEYS, MOVES
 from safehandle_tui.screens.small import SmallScreen
 from safehandle_tui.watch import WatchApp
@@ -287,6 +288,37 @@ def test_any_keys_in_any_order(leaky: Leaky, seed: int, monkeypatch: pytest.Monk
         assert app._exception is None
 
     watch([leaky.folder], scenario)
+
+
+def test_ascii_alone(leaky: Leaky, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With --ascii every screen can do without any other character."""
+    monkeypatch.setattr(palette, "_ascii", True)
+
+    async def scenario(app: WatchApp, pilot: Pilot[int]) -> None:
+        await until_shown(pilot, "VERDICT^")
+        for key in ("2", "3", "4", "5", "6", "7", "0", "left_curly_bracket", "question_mark"):
+            await pilot.press(key)
+            await pilot.pause()
+            odd = {char for char in screen_text(app) if not char.isascii()}
+            assert not odd, (key, odd)
+
+    watch([leaky.folder], scenario)
+
+
+@pytest.mark.parametrize("size", [(60, 16), (240, 60), (100, 17)])
+def test_every_screen_at_every_size(leaky: Leaky, size: tuple[int, int]) -> None:
+    """From the smallest to the largest, with rows and a line of keys."""
+
+    async def scenario(app: WatchApp, pilot: Pilot[int]) -> None:
+        for key in "12345670":
+            await pilot.press(key)
+            await pilot.pause()
+            shown = screen_text(app)
+            assert len(shown.splitlines()) == size[1]
+            assert "Enter" in shown.splitlines()[-1]
+            assert max(map(len, shown.splitlines())) <= size[0]
+
+    watch([leaky.folder], scenario, size=size)
 
 
 def test_viewers_do_not_disturb_each_other(leaky: Leaky) -> None:

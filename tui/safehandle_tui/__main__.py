@@ -1,4 +1,4 @@
-"""`python -m safehandle_tui [TARGET...]`."""
+"""`python -m safehandle_tui [--ascii] [TARGET...]`."""
 
 from __future__ import annotations
 
@@ -7,4 +7,5 @@ import sys
 from safehandle_tui.app import run
 
 if __name__ == "__main__":
-    sys.exit(run(sys.argv[1:]))
+    words = sys.argv[1:]
+    sys.exit(run([word for word in words if word != "--ascii"], ascii="--ascii" in words))

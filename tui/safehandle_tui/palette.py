@@ -26,6 +26,8 @@ __all__ = [
     "THEMES",
     "Palette",
     "first_theme",
+    "is_ascii",
+    "only_ascii",
     "paint",
     "palette_for",
 ]
@@ -172,6 +174,29 @@ def first_theme(color_system: str | None) -> str:
     return "safehandle-light" if background in ("7", "15") else "safehandle-dark"
 
 
+# One character for each that the screens use, so that columns stay in line.
+_PLAIN: Final = str.maketrans(
+    {
+        **dict(zip("▁▂▃▄▅▆▇█", ".:-=+*#@", strict=True)),
+        **dict(zip("▏▎▍▌▋▊▉", "''|||##", strict=True)),
+        **dict(zip("─━│┃┌┐└┘├┤╭╮╰╯", "--||++++++++++", strict=True)),
+        **dict(zip("▸▾▲▼◄►←→↑↓●○✗‖…·◆", "}v^v<><>^v*oX|~.*", strict=True)),
+    }
+)
+_ascii = False
+
+
+def only_ascii(only: bool) -> None:
+    """From now on, paint in ASCII alone, or not."""
+    global _ascii
+    _ascii = only
+
+
+def is_ascii() -> bool:
+    """Whether only ASCII is painted."""
+    return _ascii
+
+
 def paint(
     line: Iterable[tuple[str, Role]], cells: int, palette: Palette, over: Style | None = None
 ) -> Strip:
@@ -184,6 +209,8 @@ def paint(
     segments: list[Segment] = []
     used = 0
     for text, role in line:
+        if _ascii and not text.isascii():
+            text = text.translate(_PLAIN).encode("ascii", "replace").decode()
         style = palette.base + palette.styles[role]
         segments.append(Segment(text, style if over is None else style + over))
         used += cell_width(text)

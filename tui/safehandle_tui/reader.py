@@ -49,6 +49,7 @@ class Reader(threading.Thread):
         self._watch_terminal = watch_terminal
         self._asked = threading.Event()
         self._stopped = False
+        self._parent = os.getppid()
 
     def ask(self, spec: ViewSpec) -> None:
         """Shows this from now on."""
@@ -68,7 +69,7 @@ class Reader(threading.Thread):
                 view = self._feed.poll(self._spec)
                 if view is not None and not self._stopped:
                     self._show(view)
-                if self._watch_terminal and _terminal_is_gone():
+                if self._watch_terminal and _terminal_is_gone(self._parent):
                     # Nobody can see anything any more, and Textual's own way
                     # out writes to the terminal: leave without it.
                     os._exit(_GONE)
@@ -80,7 +81,10 @@ class Reader(threading.Thread):
             self._feed.close()
 
 
-def _terminal_is_gone() -> bool:
+def _terminal_is_gone(parent: int) -> bool:
+    if "TEXTUAL_DRIVER" in os.environ:
+        # What shows us to a browser is our parent; without it nobody looks.
+        return os.getppid() != parent
     try:
         return not os.isatty(sys.__stdout__.fileno()) if sys.__stdout__ else True
     except (OSError, ValueError):

@@ -17,7 +17,7 @@ from textual.message import Message
 from safehandle_tui.keys import KEYS, keymap_path, read_keymap
 from safehandle_tui.model.feed import Feed, View, ViewSpec
 from safehandle_tui.model.tracks import Clock
-from safehandle_tui.palette import THEMES, first_theme
+from safehandle_tui.palette import THEMES, first_theme, is_ascii
 from safehandle_tui.reader import Reader
 from safehandle_tui.screens.commands import Commands
 from safehandle_tui.screens.detail import DetailScreen
@@ -109,6 +109,7 @@ class WatchApp(App[int]):
             watch_terminal=not self.is_headless,
         )
         self._reader.start()
+        self.set_class(is_ascii(), "-ascii")
         keymap, problem = read_keymap(keymap_path())
         self.set_keymap(keymap)
         if problem is not None:

@@ -157,7 +157,9 @@ idx_place_closed(idx_places *places, uint32_t number, const shd_live *handle,
     place->finalized += close->ending == SHD_ENDING_DROPPED
                         || close->ending == SHD_ENDING_COLLECTED;
     place->last_close_ticks = close->ticks;
-    place->last_close_stack = close->stack;
+    if (close->stack != 0) { /* the exit sweep has none */
+        place->last_close_stack = close->stack;
+    }
     uint64_t life =
         close->ticks > handle->ticks ? close->ticks - handle->ticks : 0;
     place->lifetimes[life ? 63 - __builtin_clzll(life) : 0]++;

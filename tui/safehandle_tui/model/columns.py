@@ -220,6 +220,12 @@ def _verdict(row: SiteRow, now_ns: int, width: int) -> Span:
     return _WORDS[row.verdict.word] if row.verdict is not None else ("-", "muted")
 
 
+def _short(nanoseconds: int) -> str:
+    if not nanoseconds:
+        return "-"
+    return f"{nanoseconds // 1000}us" if nanoseconds < 1_000_000 else age(nanoseconds)
+
+
 def _number(value: int) -> Span:
     return count(value), "text" if value else "muted"
 
@@ -254,7 +260,7 @@ SITE_COLUMNS: Final[tuple[Column[SiteRow], ...]] = (
         "typical",
         "TYPICAL",
         7,
-        lambda row, now_ns, width: (age(row.typical_ns) if row.typical_ns else "-", "muted"),
+        lambda row, now_ns, width: (_short(row.typical_ns), "muted"),
         lambda row, now_ns: row.typical_ns,
         descending=True,
         align=">",

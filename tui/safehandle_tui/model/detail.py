@@ -7,7 +7,6 @@ into lines of text for any width without touching a file again.
 from __future__ import annotations
 
 import textwrap
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -74,7 +73,7 @@ class SiteDetail:
     stacks: int  # number of different stacks
     source: SourceMap
     cwd: str
-    closes: tuple[tuple[str, int], ...] = ()  # (place, handles): where they are closed
+    closes: tuple[str, ...] = ()  # where they are closed
 
 
 Detail = HandleDetail | SiteDetail
@@ -97,20 +96,17 @@ def site_detail(
     files: SourceFiles,
     *,
     cwd: str,
-    closes: Sequence[tuple[Sequence[Frame], int]] = (),
+    closes: Sequence[Sequence[Frame]] = (),
 ) -> SiteDetail:
-    """Collects a site's detail; `closes` are stacks that closed such handles,
-    each with the number of handles."""
+    """Collects a site's detail; `closes` are stacks that closed such handles."""
     # Equal stacks mostly are one object: few of them are left to be compared.
     stacks = set({id(row.history.opened): row.history.opened for row in site.rows}.values())
     stack = site.rows[-1].history.opened
     source = files.around((frame for frame in stack if not is_library(frame.file)), _CONTEXT)
     source.update(files.around(stack))
-    places: Counter[str] = Counter()
-    for close, number in closes:
-        frame = _site_of(close)
-        places[f"{_place(frame, cwd)} {clean(frame.function)}" if frame else "?"] += number
-    most = tuple(places.most_common(_CLOSES))
+    frames = [frame for close in closes if (frame := _site_of(close)) is not None]
+    places = dict.fromkeys(f"{_place(frame, cwd)} {clean(frame.function)}" for frame in frames)
+    most = tuple(places)[:_CLOSES]
     return SiteDetail(site, stack, len(stacks), source, cwd, most)
 
 
@@ -404,14 +400,8 @@ def _why_lines(detail: SiteDetail, cells: int) -> list[Line]:
         lines += [
             ((f"  {text}", "text"),) for text in textwrap.wrap(verdict.why, max(20, cells - 4))
         ]
-    for at, (place, number) in enumerate(detail.closes):
-        lines.append(
-            (
-                ("closed at  " if not at else "           ", "head"),
-                (place, "own"),
-                (f"  {count(number)}x", "muted"),
-            )
-        )
+    for at, place in enumerate(detail.closes):
+        lines.append((("           " if at else "closed at  ", "head"), (place, "own")))
     return lines
 
 

@@ -75,12 +75,12 @@ class Numbers:
         census = self._now if seq is None else self._past(seq) or self._now
         return sum(place.opened for place in census.places())
 
-    def closed_at(self, key: SiteKey) -> list[tuple[tuple[Frame, ...], int]]:
-        """Where what a site opened was closed last: (stack, handles closed that
-        were opened by one and the same stack), most first."""
-        places = [p for p in self._now.places() if p.closed and self.site_of(p.stack) == key]
+    def closed_at(self, key: SiteKey) -> list[tuple[Frame, ...]]:
+        """The stacks that closed what a site opened, the latest of each stack
+        that it was opened by, those that closed most first."""
+        places = [p for p in self._now.places() if p.close_stack and self.site_of(p.stack) == key]
         places.sort(key=lambda place: -place.closed)
-        return [(self._recording.stack(p.close_stack), p.closed) for p in places]
+        return [self._recording.stack(place.close_stack) for place in places]
 
     def site_of(self, stack: int) -> SiteKey:
         """The site of a stack id."""
