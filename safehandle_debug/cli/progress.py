@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -13,12 +14,14 @@ _WIDTH = 30  # cells of the bar
 
 
 @contextmanager
-def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
+def progress(
+    what: str, total: int, *, patience_s: float = _PATIENCE_S
+) -> Iterator[Callable[[int], None]]:
     """Gives a function that is told how much more is done, of `total`.
 
     It writes to stderr, and only where that is a terminal; the line is gone
     when the block ends."""
-    if sys.stderr is None or not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
         yield lambda more: None
         return
     began = shown = time.monotonic()
@@ -29,7 +32,7 @@ def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
         nonlocal done, shown, visible
         done += more
         now = time.monotonic()
-        if now - began < _PATIENCE_S or now - shown < _PAUSE_S:
+        if now - began < patience_s or now - shown < _PAUSE_S:
             return
         shown, visible = now, True
         share = min(done / max(total, 1), 1.0)

@@ -12,6 +12,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from safehandle_debug.cli.group import CliError
+from safehandle_debug.cli.progress import progress
 from safehandle_debug.ledger import Ledger
 from safehandle_debug.recording import RecordingError, open_recording, resolve
 from safehandle_debug.recording.sessions import sessions
@@ -61,15 +62,21 @@ def open_ledgers(targets: Sequence[str]) -> Iterator[list[Ledger]]:
     _allow_many_files()
     faults = []
     with ExitStack() as stack:
-        ledgers = []
+        opened = []
         for path in recordings_of(targets):
             try:
-                ledger = stack.enter_context(Ledger(open_recording(path)))
-                ledger.refresh()
+                opened.append(stack.enter_context(Ledger(open_recording(path))))
             except RecordingError as error:
                 faults.append(str(error))
-            else:
-                ledgers.append(ledger)
+        ledgers = []
+        with progress("reading", sum(map(_recorded, opened))) as step:
+            for ledger in opened:
+                try:
+                    ledger.refresh(step)
+                except RecordingError as error:
+                    faults.append(str(error))
+                else:
+                    ledgers.append(ledger)
         if not ledgers:
             raise CliError("; ".join(faults))
         for fault in faults:
@@ -78,6 +85,12 @@ def open_ledgers(targets: Sequence[str]) -> Iterator[list[Ledger]]:
             yield ledgers
         except RecordingError as error:
             raise CliError(str(error)) from error
+
+
+def _recorded(ledger: Ledger) -> int:
+    """Events in the recording; the oldest may have been dropped."""
+    header = ledger.recording.header
+    return max(header.next_seq - 1 - header.dropped_events, 0)
 
 
 def _allow_many_files() -> None:

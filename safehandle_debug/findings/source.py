@@ -45,6 +45,16 @@ def excerpt(frame: Frame, cwd: str, *, as_of_ns: int | None = None) -> Excerpt |
     return Excerpt(text, start, end) if start < end else Excerpt(text, 0, 0)
 
 
+def around(frame: Frame, cwd: str, most: int) -> tuple[int, tuple[str, ...]]:
+    """(number of the first, lines up to `most` on either side of a frame's
+    line with it between); (0, ()) when they cannot be read."""
+    lines, _ = _read(os.path.join(cwd, frame.file))
+    if not 0 < frame.line <= len(lines):
+        return 0, ()
+    first = max(frame.line - most, 1)
+    return first, lines[first - 1 : frame.line + most]
+
+
 def _characters(line: str, offset: int) -> int:
     """Characters in the first `offset` bytes of a line's UTF-8."""
     return len(line.encode()[:offset].decode("utf-8", "replace"))

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from safehandle_debug.findings import Finding, held_by
-from safehandle_debug.findings.source import excerpt
+from safehandle_debug.findings.source import around, excerpt
 from safehandle_debug.findings.wording import named, numbered, place, plural, times
 from safehandle_debug.formats.page import SCRIPT, STYLE, Markup, element, escaped
 from safehandle_debug.formats.timeline import Timeline, timeline
@@ -20,6 +20,7 @@ from safehandle_debug.ledger import Event, Frame, History, Ledger, ProcessInfo, 
 __all__ = ["to_html"]
 
 _OPEN_AT_FIRST = 3  # findings that are unfolded
+_CONTEXT = 3  # lines of source on either side
 _MOST_EVENTS = 100  # of one finding
 _MOST_HELD = 100
 _WIDTH, _HEIGHT, _LEFT, _BELOW = 720, 160, 44, 22
@@ -143,15 +144,22 @@ def _source(finding: Finding) -> Markup:
     line = None if frame is None else excerpt(frame, finding.cwd)
     if frame is None or line is None:
         return Markup("")
-    code = (
+    marked = (
         line.text[: line.start],
         element("mark", line.text[line.start : line.end]) if line.start < line.end else "",
-        line.text[line.end :] if line.start < line.end else line.text[line.start :],
+        line.text[max(line.start, line.end) :],
     )
+    first, lines = around(frame, finding.cwd, _CONTEXT)
+    rows: list[str] = []
+    for number, text in enumerate(lines, first):
+        indent = text[: len(text) - len(text.lstrip())].expandtabs(4)
+        rows.append(f"{number:>5}{' ' if number != frame.line else '>'} ")
+        rows += (indent, *marked) if number == frame.line else (text.expandtabs(4).rstrip(),)
+        rows.append("\n")
     return element(
         "figure",
         element("figcaption", place(frame, finding.cwd)),
-        element("pre", element("code", *code), tabindex="0"),
+        element("pre", element("code", *rows), tabindex="0"),
     )
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, Literal, Self
 
 from safehandle_debug.ledger import histories
 from safehandle_debug.ledger.model import Ending, Exhaustion, Frame, History, ProcessInfo
-from safehandle_debug.ledger.replay import MOST_EXAMPLES, Key, Replay
+from safehandle_debug.ledger.replay import MOST_EXAMPLES, ROW, Key, Replay
 from safehandle_debug.ledger.sites import site_of
 from safehandle_debug.ledger.usage import Threads, in_use
 from safehandle_debug.ledger.watched import Watch
@@ -78,8 +78,10 @@ class Ledger:
         # The process may have stamped its end just before it was gone.
         recording.refresh()
 
-    def refresh(self) -> bool:
+    def refresh(self, progress: Callable[[int], None] | None = None) -> bool:
         """Takes in new events; True when anything changed.
+
+        `progress` is told of numbers of events as they are read.
 
         Raises RecordingError when the file was damaged meanwhile."""
         was_alive, self._alive = self._alive, self.recording.is_alive()
@@ -88,7 +90,8 @@ class Ledger:
             self._looks_due = _LOOKS
         if self._looks_due:
             self._looks_due -= 1
-            taken = self._replay.take(self.recording.read_new(self._cursor))
+            new = self.recording.read_new(self._cursor)
+            taken = self._replay.take(new if progress is None else _counted(new, progress))
             changed = changed or taken > 0
         if self._replay.open_count > 2 * self.recording.header.live + _MANY_FORGOTTEN:
             self._replay.prune({raw.serial for raw in self.recording.live()})
@@ -395,6 +398,14 @@ class Ledger:
             return None
         what = f" and lacks {', '.join(lost)}" if lost else ""
         return f"the recording could not grow{what}: {why}"
+
+
+def _counted(
+    chunks: Iterable[tuple[int, bytes]], progress: Callable[[int], None]
+) -> Iterator[tuple[int, bytes]]:
+    for first_seq, data in chunks:
+        progress(len(data) // ROW.size)
+        yield first_seq, data
 
 
 def _version(hexversion: int) -> str:

@@ -198,3 +198,19 @@ def test_the_page_names_every_column() -> None:
         section = text.partition(f"### {name}\n")[2].partition("\n### ")[0]
         rows = [f"| `{each.name}` | {each.type} | {each.meaning} |" for each in columns]
         assert [line for line in section.splitlines() if line.startswith("| `")] == rows
+
+
+def test_a_trace_opens_in_perfettos_own_processor(safehandle: Safehandle, folder: Path) -> None:
+    """Where the processor, a program of its own, can be had."""
+    pytest.importorskip("perfetto.trace_processor")
+    from perfetto.trace_processor import TraceProcessor, TraceProcessorConfig
+
+    binary = os.environ.get("PERFETTO_TRACE_PROCESSOR")
+    if binary is None:
+        pytest.skip("PERFETTO_TRACE_PROCESSOR does not name trace_processor_shell")
+    if not (folder / "trace.json").exists():
+        safehandle("export", "--format", "perfetto", "--output", "trace.json")
+    config = TraceProcessorConfig(bin_path=binary)
+    with TraceProcessor(trace=str(folder / "trace.json"), config=config) as processor:
+        (row,) = processor.query("select count(*) as number from slice where dur > 0")
+    assert row.number == (EVENTS - 14) // 2 + 7
