@@ -171,6 +171,53 @@ def test_nothing_else_is_told(found: Found) -> None:
     assert {place for _, place in found} == acts
 
 
+STALE = """
+def close_{name}():
+    fd = good({expression})
+    os.close(fd)
+    victim = os.open(PATH, os.O_RDWR)
+    with contextlib.suppress(OSError):
+        os.close(fd)
+    os.close(victim)
+
+def write_{name}():
+    fd = good({expression})
+    os.close(fd)
+    victim = socket.socket(socket.AF_UNIX)
+    with contextlib.suppress(OSError):
+        os.write(fd, b"text")
+    victim.close()
+"""
+
+
+@pytest.fixture(scope="module")
+def recycled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """The findings by the function at whose end they are."""
+    parts = [PRELUDE, START]
+    parts += [STALE.format(name=name, expression=RAW[name][1]) for name in RAW]
+    parts += [f"close_{name}()\nwrite_{name}()" for name in RAW]
+    folder = tmp_path_factory.mktemp("recycled")
+    run = run_program("\n".join([*parts, "os.close(kept)", ""]), folder, level="full,fds=on").ok()
+    return {each["culprit"][0]["function"]: each for each in findings_of(run)}
+
+
+@pytest.mark.parametrize("act", ["close", "write"])
+@pytest.mark.parametrize("name", RAW)
+def test_what_would_have_hit_another(
+    recycled: dict[str, dict[str, Any]], name: str, act: str
+) -> None:
+    """Culprit and victim, although the number was kept from being used again."""
+    found = recycled[f"{act}_{name}"]
+    assert (found["kind"], found["prevented"]) == ("recycled", True)
+    assert found["handle"]["kind"] == RAW[name][0]
+    assert any(frame["function"] == f"{act}_{name}" for frame in found["victim"]["opened"])
+    assert found["victim"]["serial"] > found["handle"]["serial"]
+
+
+def test_nothing_else_is_called_recycled(recycled: dict[str, dict[str, Any]]) -> None:
+    assert set(recycled) == {f"{act}_{name}" for name in RAW for act in ("close", "write")}
+
+
 LOOP = """
 import os
 
