@@ -14,8 +14,9 @@
 #define EXPORTED __attribute__((visibility("default")))
 
 static const char *const kinds[] = {
-    "file",    "directory", "pipe",   "socket", "epoll",    "eventfd",    "timerfd",
-    "signalfd", "inotify",  "memfd",  "pidfd",  "terminal", "descriptor", "same",
+    "file",    "directory", "pipe",       "socket",  "epoll",
+    "eventfd", "timerfd",   "signalfd",   "inotify", "memfd",
+    "pidfd",   "terminal",  "descriptor", "same",
 };
 static const char *const owners[] = {
     "raw",     "FileIO",  "socket", "mmap", "epoll",
@@ -91,7 +92,7 @@ hook_name(size_t index)
 EXPORTED int
 vfork_and_run(const char *path, int fd)
 {
-    pid_t (*fork_it)(void) = (pid_t(*)(void))hook_of("vfork");
+    pid_t (*fork_it)(void) = (pid_t (*)(void))hook_of("vfork");
     int (*close_it)(int) = (int (*)(int))hook_of("close");
     int (*run)(const char *, char *const[], char *const[]) =
         (int (*)(const char *, char *const[], char *const[]))hook_of("execve");
@@ -126,10 +127,12 @@ shd_watch_opened(int fd, int kind, const char *path, const void *caller)
     tell(caller, "opened %d %s %s\n", fd, kinds[kind], path ? path : "-");
 }
 
-void
-shd_watch_duplicated(int fd, int from, const void *caller)
+int
+shd_watch_duplicated(int fd, int from, int least, const void *caller)
 {
+    (void)least;
     tell(caller, "duplicated %d from %d\n", fd, from);
+    return fd;
 }
 
 void

@@ -13,8 +13,9 @@ SHD_REAL(dup2);
 SHD_REAL(dup3);
 SHD_REAL(fcntl);
 
-/* Returns from a hook what `call` returns, a duplicate of `from`. */
-#define DUPLICATE(call, from, function)                                       \
+/* Returns from a hook what `call` returns, a duplicate of `from`, or where the
+ * watch put it; not below `least`. */
+#define DUPLICATE(call, from, least, function)                                \
     do {                                                                      \
         if (shd_watch_asleep()) {                                             \
             return (call);                                                    \
@@ -30,7 +31,7 @@ SHD_REAL(fcntl);
             shd_hook_bad(from, function, SHD_HERE);                           \
         }                                                                     \
         if (copy >= 0) {                                                      \
-            shd_watch_duplicated(copy, from, SHD_HERE);                       \
+            copy = shd_watch_duplicated(copy, from, least, SHD_HERE);         \
         }                                                                     \
         return copy;                                                          \
     } while (0)
@@ -38,7 +39,7 @@ SHD_REAL(fcntl);
 static int
 hook_dup(int fd)
 {
-    DUPLICATE(real_dup(fd), fd, "dup");
+    DUPLICATE(real_dup(fd), fd, 0, "dup");
 }
 
 /* --- onto a number of choice --------------------------------------------------- */
@@ -108,7 +109,8 @@ hook_fcntl(int fd, int command, ...)
     switch (command) {
     case F_DUPFD:
     case F_DUPFD_CLOEXEC:
-        DUPLICATE(real_fcntl(fd, command, argument), fd, "fcntl");
+        DUPLICATE(real_fcntl(fd, command, argument), fd,
+                  (int)(intptr_t)argument, "fcntl");
     case F_GETFD:
     case F_GETFL:
         return shd_hook_may_probe(fd, NULL) ? real_fcntl(fd, command, argument)

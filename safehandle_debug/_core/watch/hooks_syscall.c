@@ -6,6 +6,7 @@
 #undef _FORTIFY_SOURCE
 #include "hooks.h"
 
+#include <limits.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/socket.h>
@@ -161,7 +162,7 @@ duplicate(const call *it)
     }
     long result = make_with_room(it);
     if (result >= 0) {
-        shd_watch_duplicated((int)result, (int)it->a, it->caller);
+        shd_watch_duplicated((int)result, (int)it->a, INT_MAX, it->caller);
     }
     return check_use(it, result, "dup");
 }

@@ -33,6 +33,18 @@ shd_natural_take(uint64_t serial)
     return -1;
 }
 
+int
+shd_natural_lowest(void)
+{
+    for (int at = atomic_load(&lowest); at < WORDS; at++) {
+        uint64_t word = atomic_load(&taken[at]);
+        if (word != UINT64_MAX) {
+            return at * 64 + __builtin_ctzll(~word);
+        }
+    }
+    return -1;
+}
+
 void
 shd_natural_take_at(int number, uint64_t serial)
 {

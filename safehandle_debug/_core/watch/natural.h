@@ -12,6 +12,9 @@
 /* The lowest free number is now `serial`'s; -1 when there are too many. */
 int shd_natural_take(uint64_t serial);
 
+/* What the next one would be, for now; -1 when there are too many. */
+int shd_natural_lowest(void);
+
 /* This very number (dup2, or open before the watch began). */
 void shd_natural_take_at(int number, uint64_t serial);
 

@@ -119,17 +119,32 @@ sentinel_fd(void)
     return fd;
 }
 
-/* Whether `fd` is the sentinel still, and nobody put something there behind
- * libc's back. */
+/* Where /proc cannot be read. */
 static int
-is_ours(int fd, int own)
+is_same_file(int fd)
 {
-    if (query_works && own >= 0) {
-        return syscall(SYS_fcntl, fd, F_DUPFD_QUERY_, own) == 1;
-    }
     struct stat status;
     return fstat(fd, &status) == 0 && status.st_dev == sentinel_dev
            && status.st_ino == sentinel_ino;
+}
+
+/* Whether `fd` is a sentinel still, and nobody put something there behind
+ * libc's back.  A sentinel that was given up meanwhile is known by its name.*/
+static int
+is_ours(int fd)
+{
+    int own = atomic_load_explicit(&sentinel, memory_order_acquire);
+    if (own >= 0 && query_works
+        && syscall(SYS_fcntl, fd, F_DUPFD_QUERY_, own) == 1) {
+        return 1;
+    }
+    char path[40], target[64];
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    long size =
+        syscall(SYS_readlinkat, AT_FDCWD, path, target, sizeof(target) - 1);
+    target[size > 0 ? size : 0] = 0;
+    return strncmp(target, "/memfd:" NAME, sizeof("/memfd:" NAME) - 1) == 0
+           || (size <= 0 && is_same_file(fd));
 }
 
 /* 1 when the number is free now because of us. */
@@ -151,7 +166,7 @@ give_back(uint64_t entry)
         return 0;
     }
     atomic_fetch_sub(&parked, 1);
-    int given = is_ours(fd, atomic_load(&sentinel));
+    int given = is_ours(fd);
     if (given) {
         close_raw(fd);
     }
@@ -212,6 +227,31 @@ shd_quarantine_park(int fd, shd_number *number, uint64_t word)
     uint64_t entry = shd_word_serial(word) << FD_BITS | (uint64_t)fd;
     give_back(atomic_exchange(&ring[place], entry));
     return 1;
+}
+
+int
+shd_quarantine_take_over(int fd, int wanted)
+{
+    shd_number *number = wanted <= 2 ? NULL : shd_number_find(wanted);
+    uint64_t word = number == NULL ? 0 : atomic_load(&number->word);
+    if (shd_word_state(word) != SHD_NUMBER_PARKED
+        || !atomic_compare_exchange_strong(
+            &number->word, &word,
+            shd_word_with_state(word, SHD_NUMBER_CLOSING))) {
+        return fd;
+    }
+    int flags = (int)syscall(SYS_fcntl, fd, F_GETFD);
+    int moved =
+        is_ours(wanted)
+        && syscall(SYS_dup3, fd, wanted, flags & FD_CLOEXEC ? O_CLOEXEC : 0)
+               == wanted;
+    atomic_fetch_sub(&parked, 1);
+    atomic_store(&number->word, shd_word_with_state(word, SHD_NUMBER_CLOSED));
+    if (!moved) {
+        return fd;
+    }
+    close_raw(fd);
+    return wanted;
 }
 
 void

@@ -18,6 +18,10 @@ int shd_quarantine_takes(int fd, int kind);
 /* Somebody put something else there, or is about to. */
 void shd_quarantine_forget(shd_number *number, uint64_t word);
 
+/* Moves `fd`, which nobody knows yet, to the number `wanted` if that is
+ * parked; returns where it is. */
+int shd_quarantine_take_over(int fd, int wanted);
+
 /* Gives all numbers back; returns how many. */
 int shd_quarantine_empty(void);
 

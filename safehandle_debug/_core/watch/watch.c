@@ -173,11 +173,19 @@ shd_watch_begin_like(int fd, int from, int natural)
     shd_watch_begin(fd, kind, SHD_OWNER_RAW, NULL, detail, 0, natural);
 }
 
-void
-shd_watch_duplicated(int fd, int from, const void *caller)
+int
+shd_watch_duplicated(int fd, int from, int least, const void *caller)
 {
-    if (fd >= 0 && !shd_callsites_note(caller)) {
-        shd_judge_next(-1, 0);
-        shd_watch_begin_like(fd, from, -1);
+    if (fd < 0 || shd_callsites_note(caller)) {
+        return fd;
     }
+    shd_judge_next(-1, 0);
+    if (from <= 2) {
+        int natural = shd_natural_lowest();
+        if (natural >= least && natural < fd) {
+            fd = shd_quarantine_take_over(fd, natural);
+        }
+    }
+    shd_watch_begin_like(fd, from, -1);
+    return fd;
 }

@@ -73,8 +73,10 @@ void shd_watch_leave(void);
  * hook.  Nothing happens for fd < 0. */
 void shd_watch_opened(int fd, int kind, const char *path, const void *caller);
 
-/* `from` keeps its own life; kind and detail are taken from it. */
-void shd_watch_duplicated(int fd, int from, const void *caller);
+/* `from` keeps its own life; kind and detail are taken from it.  Returns the
+ * number: a copy of a standard stream is a way to ask for the lowest free one,
+ * and gets the one that it would get unwatched, if that is at least `least`. */
+int shd_watch_duplicated(int fd, int from, int least, const void *caller);
 
 /* FILE* and DIR*: the number has this owner from now on. */
 void shd_watch_owned(int fd, enum shd_owner owner, const void *caller);
