@@ -39,6 +39,16 @@ typedef struct {
     uint32_t slot;
 } shd_unsure;
 
+#define SHD_STEPS 128
+
+/* A stack that was found before: `parent` with one frame more. */
+typedef struct {
+    PyCodeObject *code;
+    uint32_t lasti, parent;
+    uint32_t id;
+    uint32_t generation; /* of the thread's cache */
+} shd_step;
+
 typedef struct shd_thread {
     struct shd_thread *next; /* all threads */
     _Atomic int gone;        /* set by the dying thread */
@@ -73,7 +83,9 @@ typedef struct shd_thread {
     uint32_t cached_epoch;
     uint64_t cached_deaths;
     uint32_t cached_skip;
-    uint32_t importing; /* entries up to the importer's frame, 0: none */
+    uint32_t generation; /* changes when addresses mean something else */
+    uint32_t importing;  /* entries up to the importer's frame, 0: none */
+    shd_step steps[SHD_STEPS];
     shd_walked cache[SHD_KEEP_FRAMES + SHD_WINDOW]; /* outermost first */
     shd_walked walk[SHD_WALK_FRAMES];               /* innermost first */
     unsigned char text[SHD_BLOCK_SIZE];             /* being encoded */

@@ -104,6 +104,28 @@ shd_unwind_ending(void)
     (void)shd_thread_all_outside();
 }
 
+/* Id of the stack `parent` with one frame more, or 0.  A line that opens and
+ * the one that closes take turns: what was looked up lately is kept. */
+static inline uint32_t
+step_into(shd_thread *thread, uint32_t parent, const shd_walked *frame,
+          uint32_t depth)
+{
+    uint32_t mixed =
+        parent * 31 + frame->lasti + (uint32_t)((uintptr_t)frame->code >> 4);
+    shd_step *step = &thread->steps[mixed % SHD_STEPS];
+    if (step->code == frame->code && step->lasti == frame->lasti
+        && step->parent == parent && step->generation == thread->generation
+        && step->id != 0) {
+        return step->id;
+    }
+    uint32_t code = shd_depot_code(frame->code);
+    uint32_t id =
+        code == 0 ? 0 : shd_depot_node(parent, code, frame->lasti, depth);
+    *step =
+        (shd_step){frame->code, frame->lasti, parent, id, thread->generation};
+    return id;
+}
+
 uint32_t
 shd_unwind_capture(shd_thread *thread, PyThreadState *tstate,
                    enum shd_walker walker)
@@ -126,9 +148,13 @@ shd_unwind_capture(shd_thread *thread, PyThreadState *tstate,
     if (thread->cached_epoch != shd_rec.epoch
         || thread->cached_deaths != deaths || thread->cached_skip != skip) {
         thread->cached = 0;
-        thread->cached_epoch = shd_rec.epoch;
-        thread->cached_deaths = deaths;
         thread->cached_skip = skip;
+        if (thread->cached_epoch != shd_rec.epoch
+            || thread->cached_deaths != deaths) {
+            thread->cached_epoch = shd_rec.epoch;
+            thread->cached_deaths = deaths;
+            thread->generation++;
+        }
     }
     uint32_t common = 0;
     uint32_t shared = count < thread->cached ? count : thread->cached;
@@ -143,15 +169,10 @@ shd_unwind_capture(shd_thread *thread, PyThreadState *tstate,
         thread->importing = 0;
     }
     for (; common < count; common++, from--) {
-        uint32_t code = shd_depot_code(from->code);
-        if (code == 0) {
+        id = step_into(thread, id, from, common + 1);
+        if (id == 0) {
             break;
         }
-        uint32_t node = shd_depot_node(id, code, from->lasti, common + 1);
-        if (node == 0) {
-            break;
-        }
-        id = node;
         thread->cache[common] = (shd_walked){from->code, from->lasti, id};
         if (from->code == importer && thread->importing == 0) {
             thread->importing = common + 1;

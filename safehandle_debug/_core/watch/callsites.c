@@ -49,6 +49,16 @@ static _Atomic(const void *) sites[SITES];
 /* Addresses tell nothing when another tool stands between Python and us. */
 static _Atomic int is_trusted;
 
+/* Callers of whom it is known that nobody owns what they open. */
+#define RAW_OPENERS 64
+static _Atomic(const void *) raw_openers[RAW_OPENERS];
+
+static inline _Atomic(const void *) *
+raw_opener(const void *caller)
+{
+    return &raw_openers[((uintptr_t)caller >> 2) % RAW_OPENERS];
+}
+
 /* --- learning ------------------------------------------------------------------ */
 
 int
@@ -200,6 +210,9 @@ void
 shd_callsites_stop(void)
 {
     atomic_store(&is_trusted, 0);
+    for (size_t i = 0; i < RAW_OPENERS; i++) {
+        atomic_store(&raw_openers[i], NULL);
+    }
 }
 
 /* --- judging ------------------------------------------------------------------- */
@@ -273,6 +286,10 @@ shd_callsites_judge(const void *caller, enum shd_owner owner)
 enum shd_owner
 shd_callsites_opener(const void *caller)
 {
+    if (atomic_load_explicit(raw_opener(caller), memory_order_relaxed)
+        == caller) {
+        return SHD_OWNER_RAW;
+    }
     if (caller == NULL
         || !atomic_load_explicit(&is_trusted, memory_order_acquire)) {
         return SHD_OWNER_RAW;
@@ -284,6 +301,10 @@ shd_callsites_opener(const void *caller)
     }
     uint32_t object = shd_interpose_object_of(caller);
     if (object == object_of_site(SITE_OS_CLOSE) || !is_sqlite(object)) {
+        if (object != 0) {
+            atomic_store_explicit(raw_opener(caller), caller,
+                                  memory_order_relaxed);
+        }
         return SHD_OWNER_RAW;
     }
     if (!shd_finalizers_have_sqlite()) {

@@ -25,7 +25,8 @@ shd_natural_take(uint64_t serial)
                                              word | UINT64_C(1) << bit)) {
                 atomic_store_explicit(&lowest, at, memory_order_relaxed);
                 int number = at * 64 + bit;
-                atomic_store(&holders[number], serial);
+                atomic_store_explicit(&holders[number], serial,
+                                      memory_order_release);
                 return number;
             }
         }
@@ -62,7 +63,7 @@ shd_natural_give(int number, uint64_t serial)
         return;
     }
     atomic_fetch_and(&taken[number / 64], ~(UINT64_C(1) << number % 64));
-    int hint = atomic_load(&lowest);
+    int hint = atomic_load_explicit(&lowest, memory_order_relaxed);
     while (number / 64 < hint
            && !atomic_compare_exchange_weak(&lowest, &hint, number / 64)) {
     }
