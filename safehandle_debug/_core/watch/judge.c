@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #define HELD 64
+#define MANY 4 /* neighbours closed in a row from one place are a loop */
 
 /* A finding that waits for its thread's next call.  `state` says who has the
  * entry. */
@@ -38,8 +39,11 @@ static _Thread_local struct {
     held_back *mine;
     int last;       /* number of the last close, -1: another call came after */
     uint32_t stack; /* of that close */
+    int run;        /* wrong closes held back, all neighbours */
     int sweeping;   /* the last closes went from neighbour to neighbour */
-} turn __attribute__((tls_model("initial-exec"))) = {NULL, -1, 0, 0};
+} turn __attribute__((tls_model("initial-exec"))) = {
+    .last = -1,
+};
 
 shd_subject
 shd_judge_subject(int fd, const shd_number *number, uint64_t word)
@@ -147,6 +151,7 @@ report(int fd, const shd_subject *subject, int kind, int flags, int64_t value,
     }
     entry->next = turn.mine;
     turn.mine = entry;
+    turn.run++;
     turn.stack = now.here.stack;
     atomic_store(&entry->state, WAITING);
 }
@@ -170,6 +175,7 @@ end_run(int is_loop)
         atomic_store(&each->state, FREE);
     }
     turn.mine = NULL;
+    turn.run = 0;
 }
 
 /* CPython 3.11 makes one call by either of two instructions, one after the
@@ -207,9 +213,8 @@ shd_judge_next(int fd, int is_stale)
         turn.sweeping = 0;
         end_run(0);
     }
-    else if (!is_stale) {
-        /* Not the ends of a pipe closed twice: it takes what was never ours,
-           too. */
+    else if (!is_stale || turn.run >= MANY) {
+        /* Not the ends of a pipe closed twice: it takes whatever there is. */
         turn.sweeping = 1;
         end_run(1);
     }
