@@ -258,11 +258,12 @@ def test_a_folder_takes_a_number_over(hooks: Hooks, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/proc/self/fd", "/proc/self/fd/", f"/proc/{os.getpid()}/fd", "/dev/fd", "/proc/self/fdinfo"],
+    ["/proc/self/fd", "/proc/self/fd/", "/proc/PID/fd", "/dev/fd", "/proc/self/fdinfo"],
 )
 @pytest.mark.parametrize("name", ["open", "openat", "opendir", "fopen", "syscall"])
 def test_nothing_of_ours_is_listed(hooks: Hooks, name: str, path: str) -> None:
     """Told before: the folder's own number is the lowest then."""
+    path = path.replace("PID", str(os.getpid()))
     if name in ("opendir", "fopen"):
         end = "closedir" if name == "opendir" else "fclose"
         hooks.call(end, ctypes.c_void_p(hooks.call(name, path.encode(), b"r")))
