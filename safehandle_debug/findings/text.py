@@ -88,9 +88,11 @@ def render_finding(finding: Finding, *, color: bool = False, width: int = 100) -
     handle = finding.handle
     write_stack(beginning, "opened", handle.opened, finding.cwd, most=_OPENED_FRAMES)
     _references(middle, finding)
-    if finding.victim is not None:
+    if finding.victim is not None and finding.kind != "recycled":
         _victim(end, finding, finding.victim)
     _acts(end, finding)
+    if finding.victim is not None and finding.kind == "recycled":
+        _victim(end, finding, finding.victim)
     for number, line in enumerate(finding.holders):
         end.row("" if number else "held by", line)
     _ending(end, finding)
@@ -200,7 +202,8 @@ def _acts(page: Page, finding: Finding) -> None:
         for stack in list(later)[:_LATER_ACTS]:
             show("again", stack)
         return
-    show(_ACTS[finding.kind], finding.culprit)
+    is_watched_leak = finding.kind == "leak" and finding.handle.watched
+    show("let go" if is_watched_leak else _ACTS[finding.kind], finding.culprit)
 
 
 def _number_acts(finding: Finding, acts: list[Event]) -> list[tuple[str, Stack]]:
@@ -209,7 +212,7 @@ def _number_acts(finding: Finding, acts: list[Event]) -> list[tuple[str, Stack]]
     rows: list[tuple[str, Stack]] = []
     for each in acts:
         if is_second_owner(each):
-            rows.append(("2nd owner", each.stack))
+            rows.append(("adopted", each.stack))
     behind = [each.stack for each in acts if each.kind == "closed-behind"]
     closes = [each.stack for each in finding.events if each.kind == "close"]
     rows += (("closed", stack) for stack in (behind or closes[-1:]))

@@ -180,6 +180,12 @@ def test_two_owners(late: bool, book: RecordingBuilder, read: Read) -> None:
     assert (finding.kind, culprit(finding)) == ("double-owner", "owns_too")
     assert "got a second owner at" in finding.message
     assert finding.victim is None
+    labels = [line.split()[0] for line in render_finding(finding).splitlines() if line[2:3] != " "]
+    assert [each for each in labels if each in ("adopted", "closed", "again")] == [
+        "adopted",
+        "closed",
+        *(["again"] if late else []),
+    ]
 
 
 def test_two_owners_and_a_recycled_number(book: RecordingBuilder, read: Read) -> None:

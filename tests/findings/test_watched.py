@@ -14,6 +14,7 @@ from safehandle_debug.findings import (
     Finding,
     find,
     render_exhaustion,
+    render_finding,
     render_summary,
     to_json,
 )
@@ -95,6 +96,7 @@ def test_leak_after_detach(book: RecordingBuilder, read: Read) -> None:
     finding = only(find(read(book.end())))
     assert finding.culprit[0].function.endswith("detaches")
     assert "was let go of by its owner at" in finding.message
+    assert "\n  let go   " in render_finding(finding)
 
 
 def test_taken_over_after_detach(book: RecordingBuilder, read: Read) -> None:
