@@ -7,7 +7,7 @@
 #ifndef SHD_HOOKS_H
 #define SHD_HOOKS_H
 
-#include <sys/cdefs.h>
+#include <features.h>
 
 /* What programs pass in fact, NULL too, reaches libc as it came: the compiler
  * must not conclude from the headers what it cannot be. */

@@ -14,10 +14,13 @@
 #include <unistd.h>
 
 typedef int fxstat_function(int version, int fd, struct stat *found);
+typedef int statx_function(int folder, const char *path, int flags,
+                           unsigned int mask, void *found);
+typedef int renameat2_function(int from, const char *old, int to,
+                               const char *new, unsigned int flags);
 
 SHD_REAL(fstat);
 SHD_REAL(fstatat);
-SHD_REAL(statx);
 SHD_REAL(fstatvfs);
 SHD_REAL(fstatfs);
 SHD_REAL(fchdir);
@@ -26,7 +29,6 @@ SHD_REAL(mkdirat);
 SHD_REAL(mkfifoat);
 SHD_REAL(mknodat);
 SHD_REAL(linkat);
-SHD_REAL(renameat2);
 SHD_REAL(unlinkat);
 SHD_REAL(renameat);
 SHD_REAL(readlinkat);
@@ -38,6 +40,8 @@ SHD_REAL(utimensat);
 SHD_REAL(select);
 SHD_REAL(pselect);
 static fxstat_function *real___fxstat;
+static statx_function *real_statx;
+static renameat2_function *real_renameat2;
 
 /* --- what is it? ---------------------------------------------------------------- */
 
@@ -49,7 +53,7 @@ SHD_PROBE(fstatat, folder, path,
           (folder, path, found, flags))
 SHD_PROBE(statx, folder, path,
           (int folder, const char *path, int flags, unsigned int mask,
-           struct statx *found),
+           void *found),
           (folder, path, flags, mask, found))
 SHD_GUARDED_USE(int, fstatvfs, fd, NULL, (int fd, struct statvfs *found),
                 (fd, found))

@@ -27,7 +27,7 @@ SHD_REAL(mkostemps);
 SHD_REAL(openpty);
 SHD_REAL(forkpty);
 SHD_REAL(posix_openpt);
-SHD_REAL(getpt);
+static int (*real_getpt)(void);
 static open_2_function *real___open_2;
 static openat_2_function *real___openat_2;
 

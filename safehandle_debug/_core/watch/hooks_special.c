@@ -73,7 +73,7 @@ hook_eventfd(unsigned int count, int flags)
 }
 
 static int
-hook_timerfd_create(__clockid_t clock, int flags)
+hook_timerfd_create(clockid_t clock, int flags)
 {
     SHD_CREATE(real_timerfd_create(clock, flags), SHD_FD_TIMER, NULL);
 }

@@ -22,6 +22,8 @@ typedef ssize_t read_chk_function(int fd, void *buffer, size_t size,
                                   size_t room);
 typedef ssize_t pread_chk_function(int fd, void *buffer, size_t size,
                                    off_t offset, size_t room);
+typedef ssize_t vector2_function(int fd, const struct iovec *parts, int count,
+                                 off_t offset, int flags);
 typedef int epoll_pwait2_function(int fd, struct epoll_event *events, int most,
                                   const struct timespec *timeout,
                                   const sigset_t *mask);
@@ -34,8 +36,6 @@ SHD_REAL(readv);
 SHD_REAL(writev);
 SHD_REAL(preadv);
 SHD_REAL(pwritev);
-SHD_REAL(preadv2);
-SHD_REAL(pwritev2);
 SHD_REAL(lseek);
 SHD_REAL(ioctl);
 SHD_REAL(fsync);
@@ -64,6 +64,7 @@ SHD_REAL(inotify_add_watch);
 SHD_REAL(inotify_rm_watch);
 static read_chk_function *real___read_chk;
 static pread_chk_function *real___pread_chk;
+static vector2_function *real_preadv2, *real_pwritev2;
 static epoll_pwait2_function *real_epoll_pwait2;
 
 /* --- transfer -------------------------------------------------------------------- */
