@@ -46,6 +46,9 @@ def test_close_is_told_before(hooks: Hooks, fd: int, name: str, before: tuple[in
     assert (hooks.errno, hooks.told()) == (KEPT_ERRNO, [f"closing {fd} close raw"])
     assert "ffi" in hooks.told_by()
     assert not is_open(fd)
+    assert hooks.number(name, *before, fd) == -1
+    assert hooks.errno == errno.EBADF
+    assert hooks.told() == [f"closing {fd} close raw", f"bad {fd} close"]
 
 
 @pytest.mark.parametrize(("name", "before"), CLOSES)

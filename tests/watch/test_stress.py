@@ -11,6 +11,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support_interpose import needs_interposition
@@ -218,19 +219,25 @@ def test_the_account_is_exact_and_nothing_is_found(
     tmp_path: Path, name: str, quarantine: int
 ) -> None:
     done = run(PROGRAMS[name], tmp_path, f"full,fds=on,quarantine={quarantine}")
+    found = findings(done)
+    assert found == []
+
+
+@pytest.mark.parametrize("name", [name for name in PROGRAMS if "exact" not in PROGRAMS[name]])
+def test_the_same_programs_run_unwatched(tmp_path: Path, name: str) -> None:
+    run(PROGRAMS[name], tmp_path, None)
+
+
+def findings(done: Run) -> list[Any]:
+    """As JSON."""
     report = subprocess.run(
         [sys.executable, "-m", "safehandle_debug", "report", "--format=json", done.sessions[0]],
         capture_output=True,
         text=True,
         check=False,
     )
-    found = json.loads(report.stdout)
-    assert found["findings"] == []
-
-
-@pytest.mark.parametrize("name", [name for name in PROGRAMS if "exact" not in PROGRAMS[name]])
-def test_the_same_programs_run_unwatched(tmp_path: Path, name: str) -> None:
-    run(PROGRAMS[name], tmp_path, None)
+    found: list[Any] = json.loads(report.stdout)["findings"]
+    return found
 
 
 USES = {
@@ -316,13 +323,7 @@ def test_stale_uses_are_told_by_function_and_line(tmp_path: Path, quarantine: in
         level=f"full,fds=on,quarantine={quarantine}",
         env={"PYTHONPATH": ROOT},
     ).ok()
-    report = subprocess.run(
-        [sys.executable, "-m", "safehandle_debug", "report", "--format=json", done.sessions[0]],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    found = json.loads(report.stdout)["findings"]
+    found = findings(done)
     told = sorted(each["message"].split("()")[0].rsplit(" ", 1)[1] for each in found)
     assert told == sorted(USES)
     assert {each["kind"] for each in found} == {"use-after-close"}
@@ -330,3 +331,46 @@ def test_stale_uses_are_told_by_function_and_line(tmp_path: Path, quarantine: in
 
 def test_uses_are_refused_unwatched_too(tmp_path: Path) -> None:
     run_program(stale_uses({**USES, **PROBES}), tmp_path, level=None).ok()
+
+
+@pytest.mark.parametrize("quarantine", [0, 8])
+def test_a_second_close_is_told_when_nobody_has_the_number(
+    tmp_path: Path, quarantine: int
+) -> None:
+    """Be it parked still, or long given back; a loop over all numbers is not told."""
+    source = """
+        import os
+
+        def twice(between):
+            fd = os.open(os.devnull, os.O_RDONLY)
+            os.close(fd)
+            between()
+            try:
+                os.close(fd)
+            except OSError as error:
+                assert error.errno == 9
+            else:
+                raise AssertionError("closed again")
+
+        def at_once():
+            twice(lambda: None)
+
+        def later():
+            twice(lambda: [os.close(os.open(os.devnull, os.O_RDONLY)) for _ in range(20)])
+
+        def sweep():
+            for fd in range(3, 300):
+                try:
+                    os.close(fd)
+                except OSError:
+                    pass
+
+        at_once()
+        later()
+        sweep()
+    """
+    level = f"full,fds=on,quarantine={quarantine}"
+    done = run_program(source, tmp_path, level=level, env={"PYTHONPATH": ROOT}).ok()
+    found = findings(done)
+    assert [each["kind"] for each in found] == ["double-release"] * 2
+    assert all("twice" in each["message"] for each in found)
