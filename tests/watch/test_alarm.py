@@ -41,6 +41,20 @@ def test_warns_at_the_next_call(tmp_path: pathlib.Path) -> None:
     assert result.err.count(f"RuntimeWarning: close of fd {fd}: it was closed before") == 1
 
 
+def test_warns_in_a_child(tmp_path: pathlib.Path) -> None:
+    source = f"""
+if os.fork() == 0:
+    fd = wrong()
+    {NEXT_CALL.replace(chr(10), chr(10) + "    ")}
+    os._exit(0)
+os.wait()
+print("parent")
+"""
+    result = run(source, "warn", tmp_path).ok()
+    assert result.lines == ["parent"]
+    assert result.err.count("it was closed before") == 1
+
+
 def test_warns_at_the_end(tmp_path: pathlib.Path) -> None:
     result = run("print(wrong())", "warn", tmp_path).ok()
     (fd,) = result.lines

@@ -170,6 +170,13 @@ def test_subclasses_made_before_the_watch_are_owners(tmp_path: pathlib.Path) -> 
         assert ", ".join(f"{handle.owner} {handle.ending}" for handle in handles) == expected
 
 
+def test_the_status_names_the_owners(tmp_path: pathlib.Path) -> None:
+    bodies = {"ask": "print(_native.watch_status()['owners'])"}
+    prelude = "from safehandle_debug import _native\n"
+    seen = watch(bodies, tmp_path, prelude=prelude)
+    assert seen.out.strip() == "['FileIO', 'socket', 'mmap', 'epoll']"
+
+
 def test_threads_and_tasks_are_named(tmp_path: pathlib.Path) -> None:
     """An adoption is an event that knows its thread and its asyncio task."""
     prelude = "import asyncio, os, socket, threading\n"

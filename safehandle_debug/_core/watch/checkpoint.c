@@ -270,6 +270,7 @@ shd_watch_forked(void)
     shd_judge_forked();
     shd_quarantine_forked();
     shd_children_forked();
+    shd_owners_forked();
 }
 
 void

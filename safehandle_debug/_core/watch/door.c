@@ -1,6 +1,7 @@
 /* The watch's switch, as Python sees it. */
 #include "handle.h"
 #include "interpose.h"
+#include "owners.h"
 #include "quarantine.h"
 #include "state.h"
 
@@ -48,17 +49,20 @@ watch_reconcile(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 
 PyDoc_STRVAR(watch_status_doc,
 "watch_status()\n--\n\n"
-"{'on', 'objects', 'slots', 'open', 'parked'}: whether the watch runs, loaded\n"
-"objects seen, calls redirected, descriptors open, numbers parked.");
+"{'on', 'objects', 'slots', 'open', 'parked', 'owners'}: whether the watch\n"
+"runs, loaded objects seen, calls redirected, descriptors open, numbers\n"
+"parked, names of the types whose objects are known as owners.");
 
 static PyObject *
 watch_status(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
-    return Py_BuildValue(
-        "{s:N,s:n,s:n,s:i,s:i}", "on", PyBool_FromLong(shd_watch_running()),
-        "objects", (Py_ssize_t)shd_interpose_objects(), "slots",
-        (Py_ssize_t)shd_interpose_slots(), "open",
-        atomic_load(&shd_watch_open), "parked", shd_quarantine_parked());
+    return Py_BuildValue("{s:N,s:n,s:n,s:i,s:i,s:N}", "on",
+                         PyBool_FromLong(shd_watch_running()), "objects",
+                         (Py_ssize_t)shd_interpose_objects(), "slots",
+                         (Py_ssize_t)shd_interpose_slots(), "open",
+                         atomic_load(&shd_watch_open), "parked",
+                         shd_quarantine_parked(), "owners",
+                         shd_owners_names());
 }
 
 static PyMethodDef methods[] = {

@@ -45,4 +45,7 @@ void shd_owners_soon(int what);
  * the first one, when several wait. */
 void shd_owners_say(const char *text);
 
+/* After fork, in the child: what another thread had begun ends nowhere. */
+void shd_owners_forked(void);
+
 #endif

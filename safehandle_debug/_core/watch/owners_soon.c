@@ -130,3 +130,10 @@ shd_owners_say(const char *text)
     }
     shd_owners_soon(SHD_SOON_SAY);
 }
+
+void
+shd_owners_forked(void)
+{
+    atomic_store(&wanted, 0);
+    atomic_store(&sentence_state, EMPTY);
+}
