@@ -12,7 +12,17 @@
 
 #define SHOWN __attribute__((visibility("default")))
 
-enum { OPEN, OPEN64, CLOSE, SOCKET, PIPE2, MMAP, MMAP64, FOPEN64, FUNCTIONS };
+enum {
+    OPEN,
+    OPEN64,
+    CLOSE,
+    SOCKET,
+    PIPE2,
+    MMAP,
+    MMAP64,
+    FOPEN64,
+    FUNCTIONS
+};
 
 static _Atomic long counts[FUNCTIONS];
 static void *originals[FUNCTIONS];
@@ -81,9 +91,9 @@ counted_mmap64(void *at, size_t size, int access, int flags, int fd,
                off_t from)
 {
     counts[MMAP64]++;
-    return ((void *(*)(void *, size_t, int, int, int,
-                       off_t))originals[MMAP64])(at, size, access, flags, fd,
-                                                 from);
+    return (
+        (void *(*)(void *, size_t, int, int, int, off_t))originals[MMAP64])(
+        at, size, access, flags, fd, from);
 }
 
 static FILE *
