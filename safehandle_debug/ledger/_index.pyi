@@ -19,8 +19,15 @@ LIFETIMES: Final[int]
 @final
 class Index:
     def __new__(
-        cls, inherited_serials: int = 0, start_ticks: int = 0, bucket_ticks: int = 1
+        cls,
+        inherited_serials: int = 0,
+        start_ticks: int = 0,
+        bucket_ticks: int = 1,
+        # (stack of a close, type of the handle): may it be worth telling?
+        question: Callable[[int, int], object] | None = None,
     ) -> Index: ...
+    @property
+    def events(self) -> int: ...
     @property
     def open_count(self) -> int: ...
     def take(self, chunks: Iterable[tuple[int, bytes]], notable: _Notable | None, /) -> int: ...

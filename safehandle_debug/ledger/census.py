@@ -6,7 +6,7 @@ memory for the handles that are open at once, however many there have been.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,7 +16,7 @@ from safehandle_debug.recording import RawLive, Recording
 from safehandle_debug.recording import format as shd
 from safehandle_debug.recording.reader import Cursor
 
-__all__ = ["BUCKETS", "Census", "Place", "Span", "evidence_of"]
+__all__ = ["BUCKETS", "Census", "Place", "Span", "evidence_of", "new_index"]
 
 _FIRST_SPAN_NS: Final = 10**9  # that the buckets cover before they are widened
 
@@ -57,34 +57,35 @@ class Place:
 class Census:
     """Counts the handles of one recording.  Not thread-safe."""
 
-    def __init__(self, recording: Recording) -> None:
-        """Reads nothing yet."""
+    def __init__(self, recording: Recording, index: Index | None = None) -> None:
+        """Reads nothing yet.
+
+        Args:
+            index: a ledger's, which takes in the events; None: the census reads
+                them itself.
+        """
         self._recording = recording
-        self._cursor = Cursor()
-        first = recording.header.first_ticks
-        elapsed = recording.to_ns(first + 10**9) - recording.to_ns(first)
-        self._ns_per_tick = elapsed / 10**9 or 1.0
-        self._index = self._empty()
+        self._cursor = None if index is not None else Cursor()
+        self._index = index if index is not None else new_index(recording)
+        self._ns_per_tick = _ns_per_tick(recording)
+        self._events = 0
         self._seq = 0  # of the last event that go_to() took in
         self._places: list[Place] | None = None
-
-    def _empty(self) -> Index:
-        header = self._recording.header
-        width = max(1, round(_FIRST_SPAN_NS / BUCKETS / self._ns_per_tick))
-        return Index(header.inherited_serials, header.first_ticks, width)
 
     def refresh(self) -> bool:
         """Takes in what was recorded since the last time; True when there was
         anything.  Raises RecordingError when the file was damaged meanwhile."""
-        taken = self._index.take(self._recording.read_new(self._cursor), None)
-        if taken:
+        if self._cursor is not None:
+            self._index.take(self._recording.read_new(self._cursor), None)
+        events, self._events = self._events, self._index.events
+        if events != self._events:
             self._places = None
         header = self._recording.header
         if header.dropped_events and self._index.open_count > 2 * header.live + 1000:
             # The events that closed them were dropped.
             self._index.prune({raw.serial for raw in self._recording.live()})
             self._places = None
-        return taken > 0
+        return events != self._events
 
     def go_to(self, seq: int) -> None:
         """Counts what happened up to an event, and no more.
@@ -94,7 +95,7 @@ class Census:
         if seq == self._seq:
             return
         if seq < self._seq:
-            self._index, self._seq = self._empty(), 0
+            self._index, self._seq = new_index(self._recording), 0
         self._index.take(self._recording.chunks_between(self._seq, seq), None)
         self._seq = seq
         self._places = None
@@ -162,6 +163,18 @@ class Census:
             for power, number in enumerate(counts)
             if number
         )
+
+
+def new_index(recording: Recording, question: Callable[[int, int], object] | None = None) -> Index:
+    """An index for the events of a recording; for `question` see its stub."""
+    header = recording.header
+    width = max(1, round(_FIRST_SPAN_NS / BUCKETS / _ns_per_tick(recording)))
+    return Index(header.inherited_serials, header.first_ticks, width, question)
+
+
+def _ns_per_tick(recording: Recording) -> float:
+    first = recording.header.first_ticks
+    return (recording.to_ns(first + 10**9) - recording.to_ns(first)) / 10**9 or 1.0
 
 
 def evidence_of(place: Place, span: Span, now_ns: int) -> Evidence:

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from typing import Final, Literal, Self
 
 from safehandle_debug.ledger import histories
+from safehandle_debug.ledger.census import new_index
 from safehandle_debug.ledger.model import Ending, Exhaustion, Frame, History, ProcessInfo
-from safehandle_debug.ledger.replay import MOST_EXAMPLES, ROW, Key, Replay
+from safehandle_debug.ledger.replay import MOST_EXAMPLES, Key, Replay
 from safehandle_debug.ledger.sites import site_of
 from safehandle_debug.ledger.usage import Threads, in_use
 from safehandle_debug.ledger.watched import Watch
 from safehandle_debug.recording import RawEvent, RawLive, Recording
-from safehandle_debug.recording.format import Ended, EventKind, Flag, Level
+from safehandle_debug.recording.format import EVENT, Ended, EventKind, Flag, Level
 from safehandle_debug.recording.reader import Cursor
 from safehandle_debug.recording.thinning import thin
 
@@ -67,7 +68,8 @@ class Ledger:
         self.recording = recording
         self._cursor = Cursor()
         self._watch = Watch(recording)
-        self._replay = Replay(recording.header.inherited_serials, self._watch)
+        self.index = new_index(recording, self._watch.may_be_finalized)
+        self._replay = Replay(self.index, recording.header.inherited_serials, self._watch)
         self._alive = recording.is_alive()
         self._looks_due = _LOOKS
         # What open() gave last: number of a part -> (its slots, their histories).
@@ -404,7 +406,7 @@ def _counted(
     chunks: Iterable[tuple[int, bytes]], progress: Callable[[int], None]
 ) -> Iterator[tuple[int, bytes]]:
     for first_seq, data in chunks:
-        progress(len(data) // ROW.size)
+        progress(len(data) // EVENT.size)
         yield first_seq, data
 
 

@@ -1,32 +1,25 @@
-"""Takes in events one by one and remembers only what may be a finding.
+"""Takes in the events that may be a finding, and remembers what is needed of them.
 
-A process closes nearly all of its handles properly, millions of them.  So the
-replay keeps one small tuple for each handle that is open, nothing for one that
-was closed as it should be, and for those that a finalizer or the exit sweep
-closed one counter for all that are alike.
+A process closes nearly all of its handles properly, millions of them.  The index
+in C goes through these and tells of the others: what was disposed, closed by a
+finalizer or the exit, or is a finding by itself.  Of handles that ended alike one
+counter is kept.
 """
 
 from __future__ import annotations
 
-import struct
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+from safehandle_debug.ledger._index import Index
 from safehandle_debug.ledger.watched import Watch
 from safehandle_debug.recording.format import Ending, EventKind, Flag
-from safehandle_debug.recording.order import in_order
-
-# seq, serial, stack, type, kind, ending, flags of an event; the rest is padding.
-ROW: Final = struct.Struct("=Q8xQ8xI16xI4xBBH")
-_KIND_OFFSET: Final = 60
 
 MOST_PROBLEMS: Final = 100_000  # handles with events that are findings
-MOST_ORPHANS: Final = 4096  # closes whose acquire has not been seen yet
 MOST_EXAMPLES: Final = 16  # serials kept of handles alike
 
-_REFERENCES: Final = bytes((EventKind.ADD_REF, EventKind.RELEASE))
 _PROBLEMS: Final = frozenset(
     {
         EventKind.SET_VALUE,
@@ -45,14 +38,13 @@ _FINALIZER: Final = int(Flag.FINALIZER)
 _FINALIZING: Final = int(Flag.FINALIZING)
 _IMPORTING: Final = int(Flag.IMPORTING)
 _LATE: Final = int(Flag.LATE)
-_STALE: Final = int(Flag.STALE)
 _IN_USE: Final = int(Flag.IN_USE)
-_OWNERS: Final = (EventKind.OWNED, EventKind.DISOWNED)
 
 MOST_EXHAUSTED: Final = 4  # times that descriptors ran out, with what was open then
 TOP: Final = 5  # acquire stacks told of each
 
-Row = tuple[int, int, int, int, int, int, int]
+Row = tuple[int, int, int, int, int, int, int]  # seq, serial, stack, type, kind, ending, flags
+Acquired = tuple[int, int, int]  # type, stack, flags of the acquire
 
 
 class Key(NamedTuple):
@@ -84,13 +76,15 @@ class Exhausted(NamedTuple):
 class Replay:
     """The state after the events taken in so far."""
 
-    def __init__(self, inherited_serials: int, watch: Watch | None = None) -> None:
-        """`watch` answers what only names of types and frames tell."""
+    def __init__(self, index: Index, inherited_serials: int, watch: Watch | None = None) -> None:
+        """
+        Args:
+            index: takes the events in, and tells of the few that matter here.
+            watch: answers what only names of types and frames tell.
+        """
+        self._index = index
         self._inherited = inherited_serials
         self._watch = watch
-        # serial -> (type, stack, flags) of its acquire
-        self._open: dict[int, tuple[int, int, int]] = {}
-        self._orphans: dict[int, Row] = {}
         # Asked to close while references were out -> whether by a finalizer.
         self.disposed: dict[int, bool] = {}
         self.problems: dict[int, None] = {}  # with events that are findings
@@ -102,66 +96,42 @@ class Replay:
     def take(self, chunks: Iterable[tuple[int, bytes]]) -> int:
         """Takes in (seq of the first, packed events by seq) by that seq;
         returns how many events that were."""
-        taken = 0
-
-        def wanted() -> Iterator[tuple[int, Iterable[Row]]]:
-            nonlocal taken
-            for first_seq, data in chunks:
-                kinds = data[_KIND_OFFSET :: ROW.size]
-                taken += len(kinds)
-                if kinds.translate(None, _REFERENCES):
-                    rows: Iterator[Row] = ROW.iter_unpack(data)
-                    yield first_seq, [row for row in rows if row[4] not in _REFERENCES]
-
-        for rows in in_order(wanted()):
-            for row in rows:
-                self._take(row)
-        return taken
+        return self._index.take(chunks, self._take)
 
     def prune(self, live: set[int]) -> None:
         """Forgets handles that are not open any more: the event that closed
         them was dropped."""
-        for serial in self._open.keys() - live:
-            del self._open[serial]
+        self._index.prune(live)
         for serial in self.disposed.keys() - live:
             del self.disposed[serial]
 
     @property
     def open_count(self) -> int:
-        return len(self._open)
+        return self._index.open_count
 
-    def _take(self, row: Row) -> None:
-        _, serial, stack, type, kind, _, flags = row
-        if kind == EventKind.ACQUIRE:
-            if serial <= self._inherited:
-                return
-            closed = self._orphans.pop(serial, None)
-            if closed is None:
-                self._open[serial] = (type, stack, flags)
-            else:
-                self._close(closed, (type, stack, flags))
-        elif kind == EventKind.CLOSE or kind == EventKind.INVALIDATE:
-            acquired = self._open.pop(serial, None)
-            if flags & _IN_USE and not flags & _INHERITED and serial > self._inherited:
+    def settle(self) -> None:
+        """No acquire will come any more: judges closes without one."""
+        self._index.settle(self._take)
+
+    def _take(self, row: Row, acquired: Acquired | None) -> None:
+        _, serial, _, _, kind, _, flags = row
+        if kind == EventKind.CLOSE or kind == EventKind.INVALIDATE:
+            if flags & _IN_USE and not flags & _INHERITED:
                 self._problem(serial)
             if acquired is not None:
                 self._close(row, acquired)
-            elif serial > self._inherited:
-                self._orphan(row)
+            else:
+                self._close_unknown(row)
         elif kind == EventKind.EXHAUSTED:
             self._exhausted(row[0])
         elif serial <= self._inherited or flags & _INHERITED:
             return
-        elif kind in _OWNERS:
-            known = self._open.get(serial)
-            if known is not None:
-                self._open[serial] = (type, known[1], known[2])
         elif kind == EventKind.DISPOSE:
             if not flags & _BORROWED:
                 by_finalizer = bool(flags & _FINALIZER)
                 self.disposed[serial] = by_finalizer
                 self.finalized_in_use += by_finalizer
-        elif kind in _PROBLEMS or (kind == EventKind.USE_CLOSED and flags & (_STALE | _IN_USE)):
+        elif kind in _PROBLEMS or kind == EventKind.USE_CLOSED:
             self._problem(serial)
 
     def _problem(self, serial: int) -> None:
@@ -170,20 +140,11 @@ class Replay:
 
     def _exhausted(self, seq: int) -> None:
         if len(self.exhausted) < MOST_EXHAUSTED:
-            stacks = Counter(stack for _, stack, _ in self._open.values())
-            self.exhausted.append(Exhausted(seq, len(self._open), stacks.most_common(TOP)))
-
-    def _orphan(self, row: Row) -> None:
-        """A close whose acquire was dropped, or is only just being written."""
-        self._orphans[row[1]] = row
-        if len(self._orphans) > MOST_ORPHANS:
-            oldest = next(iter(self._orphans))
-            self._close_unknown(self._orphans.pop(oldest))
-
-    def settle(self) -> None:
-        """No acquire will come any more: judges closes without one."""
-        while self._orphans:
-            self._close_unknown(self._orphans.popitem()[1])
+            stacks: Counter[int] = Counter()
+            for place in self._index.places():
+                stacks[place[0]] += place[13]
+            top = [(stack, number) for stack, number in stacks.most_common(TOP) if number]
+            self.exhausted.append(Exhausted(seq, self._index.open_count, top))
 
     def _close_unknown(self, row: Row) -> None:
         # Whether it was acquired by an import is not known: say nothing of

@@ -92,12 +92,22 @@ class Watch:
             known = self._types[type] = is_watched(self._recording.type(type))
         return known
 
+    def may_be_finalized(self, stack: int, type: int) -> bool:
+        """Whether a close with that stack, of a handle of that type, may have
+        been done by a finalizer in Python."""
+        return self.is_watched(type) and self._may(stack)
+
     def is_finalized(self, stack: int, opened: int) -> bool:
         """Whether a close with that stack was done by a finalizer in Python."""
+        return self._may(stack) and is_finalizer(
+            self._recording.stack(stack), self._recording.stack(opened)
+        )
+
+    def _may(self, stack: int) -> bool:
         may = self._may_finalize.get(stack)
         if may is None:
             if len(self._may_finalize) >= _KEPT:
                 self._may_finalize.clear()
             may = _finalizer(self._recording.stack(stack)) is not None
             self._may_finalize[stack] = may
-        return may and is_finalizer(self._recording.stack(stack), self._recording.stack(opened))
+        return may

@@ -31,6 +31,7 @@ from safehandle_debug.recording.thinning import MOST, thin
 _SERIAL_OFFSET = 16
 _VERSION_WORD = 14  # of a live slot, in words of 4 bytes
 _SLOT_TRIES = 16
+_LOOKS = 2  # after a change: the header counts an event before it is committed
 _TOO_MANY = 4 * MOST  # events of one handle: time to thin them out
 
 
@@ -63,6 +64,8 @@ class Recording:
         self._clock = Clock.of(mapping.header)
         self.path: Path = mapping.path
         self._live: dict[int, tuple[bytes, list[RawLive]]] = {}
+        self._blocks: list[Block] | None = None  # of events, as of the last refresh
+        self._looks_due = _LOOKS
         self._meta_id = self.header.meta
         self.meta: dict[str, Any] = self._meta()
 
@@ -76,6 +79,11 @@ class Recording:
 
         Raises RecordingError when the file was damaged meanwhile."""
         changed = self._mapping.refresh()
+        if changed:
+            self._looks_due = _LOOKS
+        if self._looks_due:
+            self._looks_due -= 1
+            self._blocks = None
         self._clock = Clock.of(self.header)
         # A process may say more of itself at its end.
         if not self.meta or self.header.meta != self._meta_id:
@@ -102,7 +110,7 @@ class Recording:
         another: (seq of the first, records of one thread), by seq of the first."""
         mapping = self._mapping
         chunks = []
-        for block in mapping.event_blocks():
+        for block in self._event_blocks():
             if block.first_seq > until:
                 break
             records = range(block.committed)
@@ -119,11 +127,16 @@ class Recording:
             if data:
                 yield seq, data
 
+    def _event_blocks(self) -> list[Block]:
+        if self._blocks is None:
+            self._blocks = self._mapping.event_blocks()
+        return self._blocks
+
     def seq_at(self, ns: int) -> int:
         """The seq of the last event at or before a wall clock time; 0: none."""
         mapping = self._mapping
         found = 0
-        for block in mapping.event_blocks():
+        for block in self._event_blocks():
             number = bisect_right(
                 range(block.committed), ns, key=lambda at: self.to_ns(mapping.ticks(block, at))
             )

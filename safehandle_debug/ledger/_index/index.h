@@ -6,6 +6,7 @@
  *   merge.c   puts the events of several threads in order
  *   table.c   the handles that are open, by serial
  *   places.c  what each acquire stack opened, closed and still holds
+ *   asked.c   answers of Python's that are asked for once
  *   moments.c copies of the table, so that any moment can be had again
  *   module.c  the Python type that puts them together
  *
@@ -83,6 +84,20 @@ void idx_place_opened(idx_places *places, uint32_t number, uint64_t ticks,
 void idx_place_closed(idx_places *places, uint32_t number,
                       const shd_live *handle, const shd_event *close);
 unsigned idx_bucket(const idx_places *places, uint64_t ticks);
+
+/* --- asked.c --- */
+
+typedef struct {
+    uint64_t *keys; /* stack and type, 0: free */
+    uint8_t *answers;
+    size_t room;
+    size_t used;
+} idx_asked;
+
+/* What question(stack, type) answered the first time; -1 with an exception. */
+int idx_asked_answer(idx_asked *asked, PyObject *question, uint32_t stack,
+                     uint32_t type);
+void idx_asked_clear(idx_asked *asked);
 
 /* --- merge.c --- */
 

@@ -12,6 +12,9 @@ typedef struct {
     idx_table open;
     idx_places places;
     idx_moments moments;
+    idx_asked asked;
+    PyObject *question; /* NULL, or which closes are told beside */
+    uint64_t events;
     /* Closes without acquire in the same shape, oldest first in the ring:
      * `value` is the seq, `refs` kind and ending, `last_stack` the stack. */
     idx_table orphans;
@@ -119,13 +122,24 @@ add_orphan(Index *self, const shd_event *event, PyObject *notable)
 
 /* --- one event --- */
 
-static bool
-is_suspicious(const shd_event *event)
+static int
+is_suspicious(Index *self, const shd_event *event, const shd_live *acquired)
 {
-    return event->ending == SHD_ENDING_DROPPED
-           || event->ending == SHD_ENDING_COLLECTED
-           || event->ending == SHD_ENDING_SWEPT
-           || event->flags & (SHD_FLAG_STALE | SHD_FLAG_IN_USE);
+    if (event->ending == SHD_ENDING_DROPPED
+        || event->ending == SHD_ENDING_COLLECTED
+        || event->ending == SHD_ENDING_SWEPT
+        || event->flags & (SHD_FLAG_STALE | SHD_FLAG_IN_USE)
+        || acquired->flags & IDX_DISPOSED) {
+        return 1;
+    }
+    if (event->ending != SHD_ENDING_CLOSED || self->question == NULL) {
+        return 0;
+    }
+    if (event->flags & SHD_FLAG_FINALIZING) {
+        return 1;
+    }
+    return idx_asked_answer(&self->asked, self->question, event->stack,
+                            acquired->type);
 }
 
 static int
@@ -134,8 +148,11 @@ closed(Index *self, const shd_event *event, shd_live *slot, PyObject *notable)
     shd_live acquired = *slot;
     idx_place_closed(&self->places, acquired.version, &acquired, event);
     idx_table_remove(&self->open, slot);
-    bool told = acquired.flags & IDX_DISPOSED || is_suspicious(event);
-    return told && notable != NULL ? tell(notable, event, &acquired) : 0;
+    if (notable == NULL) {
+        return 0;
+    }
+    int told = is_suspicious(self, event, &acquired);
+    return told > 0 ? tell(notable, event, &acquired) : told;
 }
 
 static int
@@ -199,19 +216,22 @@ take_event(void *context, const shd_event *event)
                    ? add_orphan(self, event, take->notable)
                    : 0;
     }
+    bool is_owner =
+        event->kind == SHD_EVENT_OWNED || event->kind == SHD_EVENT_DISOWNED;
     if (slot != NULL) {
         slot->refs = event->refs;
         slot->last_stack = event->stack;
         if (event->kind == SHD_EVENT_DISPOSE) {
             slot->flags |= IDX_DISPOSED;
         }
-        if (event->kind == SHD_EVENT_OWNED
-            || event->kind == SHD_EVENT_DISOWNED) {
+        if (is_owner && !(event->flags & SHD_FLAG_INHERITED)) {
             slot->type = event->type;
         }
     }
+    bool is_use = event->kind == SHD_EVENT_USE_CLOSED
+                  && !(event->flags & (SHD_FLAG_STALE | SHD_FLAG_IN_USE));
     if (event->kind == SHD_EVENT_ADD_REF || event->kind == SHD_EVENT_RELEASE
-        || take->notable == NULL) {
+        || is_owner || is_use || take->notable == NULL) {
         return 0;
     }
     return tell(take->notable, event, NULL);
@@ -225,6 +245,7 @@ take_and_note(void *context, const shd_event *event)
         return -1;
     }
     Index *self = take->index;
+    self->events++;
     return idx_moments_note(&self->moments, &self->open, self->newest_seq)
                ? 0
                : no_memory();
@@ -456,6 +477,8 @@ index_free(Index *self)
     idx_table_clear(&self->orphans);
     idx_places_clear(&self->places);
     idx_moments_clear(&self->moments);
+    idx_asked_clear(&self->asked);
+    Py_CLEAR(self->question);
 }
 
 PyDoc_STRVAR(at_doc,
@@ -507,6 +530,12 @@ index_at(Index *self, PyObject *args)
 }
 
 static PyObject *
+index_events(Index *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromUnsignedLongLong(self->events);
+}
+
+static PyObject *
 index_open_count(Index *self, void *Py_UNUSED(closure))
 {
     return PyLong_FromSize_t(self->open.used);
@@ -516,15 +545,17 @@ static PyObject *
 index_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"inherited_serials", "start_ticks", "bucket_ticks",
-                            NULL};
+                            "question", NULL};
     unsigned long long inherited = 0, start = 0, width = 1;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|KKK:Index", names,
-                                     &inherited, &start, &width)) {
+    PyObject *question = Py_None;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|KKKO:Index", names,
+                                     &inherited, &start, &width, &question)) {
         return NULL;
     }
     Index *self = (Index *)type->tp_alloc(type, 0);
     if (self != NULL) {
         self->inherited = inherited;
+        self->question = question == Py_None ? NULL : Py_NewRef(question);
         idx_places_init(&self->places, start, width);
     }
     return (PyObject *)self;
@@ -552,14 +583,16 @@ static PyMethodDef index_methods[] = {
 };
 
 static PyGetSetDef index_properties[] = {
+    {"events", (getter)index_events, NULL,
+     "The number of events that were taken in.", NULL},
     {"open_count", (getter)index_open_count, NULL,
      "The number of handles that are open.", NULL},
     {NULL},
 };
 
 static PyType_Slot index_slots[] = {
-    {Py_tp_doc, "Index(inherited_serials=0, start_ticks=0, bucket_ticks=1)\n"
-                "--\n\nWhat is kept of a recording's events."},
+    {Py_tp_doc, "Index(inherited_serials=0, start_ticks=0, bucket_ticks=1, "
+                "question=None)\n--\n\nWhat is kept of a recording's events."},
     {Py_tp_new, index_new},
     {Py_tp_dealloc, index_dealloc},
     {Py_tp_methods, index_methods},

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from safehandle_debug.ledger import Event, Frame, History, site_of
+from safehandle_debug.ledger._index import Index
 from safehandle_debug.ledger.census import Census, evidence_of
 from safehandle_debug.ledger.histories import event_of, from_slot
 from safehandle_debug.ledger.verdict import Evidence, merged
@@ -37,9 +38,10 @@ ALARMS: Final = frozenset(
 class Numbers:
     """The census of a recording, now and then.  Not thread-safe."""
 
-    def __init__(self, recording: Recording) -> None:
+    def __init__(self, recording: Recording, index: Index | None = None) -> None:
+        """`index` is that of the ledger, which takes in the events."""
         self._recording = recording
-        self._now = Census(recording)
+        self._now = Census(recording, index)
         self._then: Census | None = None
         self._sites: dict[int, SiteKey] = {}
 

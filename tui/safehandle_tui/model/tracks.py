@@ -18,8 +18,8 @@ from safehandle_debug.errors import RecordingError
 from safehandle_debug.findings import Finding, find
 from safehandle_debug.ledger import Counts, History, Ledger, ProcessInfo
 from safehandle_debug.ledger.verdict import Evidence
-from safehandle_debug.recording import open_recording
-from safehandle_debug.recording.format import Ending, EventKind, Flag
+from safehandle_debug.recording import RawEvent, open_recording
+from safehandle_debug.recording.format import EVENT, Ending, EventKind, Flag
 from safehandle_tui.model.numbers import Numbers
 from safehandle_tui.model.rows import HandleRow, Life, SiteKey
 
@@ -30,7 +30,7 @@ _RATE_LEAST_NS: Final = 5 * 10**9
 _SAMPLE_EVERY_NS: Final = 10**9
 _MOST_ENDED: Final = 20_000  # handles that ended, the newest ones
 # A recording with more events than this is shown before they have been read.
-_MANY_EVENTS: Final = 300_000
+_MANY_EVENTS: Final = 3_000_000
 _FINALIZED: Final = (Ending.DROPPED, Ending.COLLECTED)
 
 
@@ -241,7 +241,7 @@ class Track:
         first = self._ledger is None
         if self._ledger is None:
             self._ledger = Ledger(open_recording(self.path))
-            self._numbers = Numbers(self._ledger.recording)
+            self._numbers = Numbers(self._ledger.recording, self._ledger.index)
         was_reading = self._reading
         # What is open needs no event: it is shown before the long way through
         # them begins.
@@ -273,7 +273,10 @@ class Track:
         if not began:
             return frozenset()
         left: set[int] = set()
-        for event in ledger.recording.events(began - 1):
+        until = ledger.recording.header.next_seq
+        chunks = ledger.recording.chunks_between(began - 1, until)
+        events = (RawEvent._make(row) for _, data in chunks for row in EVENT.iter_unpack(data))
+        for event in events:
             if event.kind != EventKind.CLOSE or event.flags & Flag.BORROWED:
                 continue
             swept = event.ending == Ending.SWEPT
