@@ -40,7 +40,9 @@ def found(run: Run) -> list[Finding]:
     every: list[Finding] = []
     for path in run.recordings:
         with open_recording(path) as recording:
-            every += find(Ledger(recording))
+            ledger = Ledger(recording)
+            ledger.refresh()
+            every += find(ledger)
     return every
 
 
