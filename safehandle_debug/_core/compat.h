@@ -25,6 +25,7 @@
 #include "internal/pycore_interpframe.h"
 #endif
 #include "internal/pycore_interp.h"
+#include "internal/pycore_runtime.h"
 #else
 #define SHD_HAVE_FRAMES 0
 #endif
@@ -133,27 +134,39 @@ shd_weakly_held(PyObject *reference)
 #endif
 }
 
-/* The calling thread's state or NULL, without the GIL or with it; `held` tells
- * which.  NULL also where it cannot be known: 3.11 knows one state for each
- * thread, which is another interpreter's while there are several. */
+/* The calling thread's state or NULL, with the GIL or without.  NULL also where
+ * it cannot be known: 3.11 knows one state for each thread, which may be
+ * another interpreter's while there are several. */
 static inline PyThreadState *
-shd_thread_state(int *held)
+shd_thread_state(void)
 {
 #if PY_VERSION_HEX < 0x030C0000
-    PyThreadState *own = PyGILState_GetThisThreadState();
-    *held = own != NULL && _PyThreadState_UncheckedGet() == own;
-    if (!*held && PyInterpreterState_Head() != PyInterpreterState_Main()) {
+    struct _gilstate_runtime_state *known = &_PyRuntime.gilstate;
+    PyThreadState *own = known->autoInterpreterState == NULL
+                             ? NULL
+                             : PyThread_tss_get(&known->autoTSSkey);
+    if (_PyRuntime.interpreters.head != _PyRuntime.interpreters.main
+        && _PyThreadState_UncheckedGet() != own) {
         return NULL;
     }
     return own;
-#else
-#if PY_VERSION_HEX < 0x030D0000
+#elif PY_VERSION_HEX < 0x030D0000
     PyThreadState *attached = _PyThreadState_UncheckedGet();
+    return attached != NULL ? attached : PyGILState_GetThisThreadState();
 #else
     PyThreadState *attached = PyThreadState_GetUnchecked();
-#endif
-    *held = attached != NULL;
     return attached != NULL ? attached : PyGILState_GetThisThreadState();
+#endif
+}
+
+/* Whether the calling thread, whose state this is, has the GIL. */
+static inline int
+shd_holds_gil(PyThreadState *own)
+{
+#if PY_VERSION_HEX < 0x030D0000
+    return own != NULL && _PyThreadState_UncheckedGet() == own;
+#else
+    return own != NULL && PyThreadState_GetUnchecked() == own;
 #endif
 }
 

@@ -149,19 +149,25 @@ is_data(uint32_t id, const void *key)
 }
 
 static uint32_t
-hash_bytes(uint32_t hash, const void *bytes, size_t size)
+hash_bytes(uint64_t hash, const void *bytes, size_t size)
 {
     const unsigned char *at = bytes;
-    while (size--) {
-        hash = (hash ^ *at++) * 16777619u;
+    uint64_t word = 0;
+    for (; size >= 8; size -= 8, at += 8) {
+        memcpy(&word, at, 8);
+        hash = (hash ^ word) * UINT64_C(0x9E3779B97F4A7C15);
+        hash ^= hash >> 29;
     }
-    return hash;
+    word = 0;
+    memcpy(&word, at, size);
+    hash = (hash ^ word ^ (uint64_t)size << 56) * UINT64_C(0xFF51AFD7ED558CCD);
+    return (uint32_t)(hash >> 32) ^ (uint32_t)hash;
 }
 
 static uint32_t
 intern(int type, const void *payload, size_t size, unsigned int share)
 {
-    uint32_t hash = hash_bytes(2166136261u ^ (uint32_t)type, payload, size);
+    uint32_t hash = hash_bytes((uint64_t)type, payload, size);
     const data_key key = {payload, size, type};
     uint32_t id = find(&data_table, hash, is_data, &key);
     if (id) {

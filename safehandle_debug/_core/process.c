@@ -146,12 +146,14 @@ process_ended(void)
 static void
 mark_status(int status, void *Py_UNUSED(arg))
 {
+    shd_record_count_live();
     shd_recorder_mark_ended(status);
 }
 #else
 static void
 mark_status(void)
 {
+    shd_record_count_live();
     shd_recorder_mark_ended(SHD_STATUS_UNKNOWN);
 }
 #endif

@@ -202,11 +202,11 @@ find_held(shd_place *here, PyThreadState *tstate, int stack)
 static int
 find(shd_place *here, int stack, int ask)
 {
-    int held;
     if (!shd_record_ready()) {
         return 0;
     }
-    PyThreadState *tstate = shd_thread_state(&held);
+    PyThreadState *tstate = shd_thread_state();
+    int held = (ask || shd_is_finalizing()) && shd_holds_gil(tstate);
     if (held && ask) {
         return find_held(here, tstate, stack);
     }
@@ -289,19 +289,16 @@ shd_record_serial(void)
 
 /* --- counts -------------------------------------------------------------------- */
 
+/* Two threads at once may leave the older number behind until the next event;
+   the end of the process counts once more. */
 static void
 count_live(shd_header *header)
 {
     _Atomic uint64_t *live = (_Atomic uint64_t *)&header->live;
     uint64_t now = shd_table_live();
-    if (!header->watch) {
-        atomic_store_explicit(live, now, memory_order_relaxed);
-        return;
-    }
-    /* Whoever stores last has seen the last change. */
-    for (uint64_t then = now + 1; now != then; now = shd_table_live()) {
-        atomic_store(live, now);
-        then = now;
+    atomic_store_explicit(live, now, memory_order_relaxed);
+    if (shd_table_live() != now) {
+        atomic_store_explicit(live, shd_table_live(), memory_order_relaxed);
     }
 }
 
@@ -309,11 +306,8 @@ static void
 count_serial(shd_header *header, uint64_t serial)
 {
     _Atomic uint64_t *newest = (_Atomic uint64_t *)&header->newest_serial;
-    uint64_t was = atomic_load_explicit(newest, memory_order_relaxed);
-    while (was < serial
-           && !atomic_compare_exchange_weak_explicit(newest, &was, serial,
-                                                     memory_order_relaxed,
-                                                     memory_order_relaxed)) {
+    if (atomic_load_explicit(newest, memory_order_relaxed) < serial) {
+        atomic_store_explicit(newest, serial, memory_order_relaxed);
     }
     count_live(header);
 }
@@ -333,7 +327,7 @@ shd_record_count_live(void)
 {
     shd_thread *thread = shd_thread_get();
     if (thread != NULL && shd_thread_enter(thread)) {
-        count_live(shd_rec.header);
+        count_serial(shd_rec.header, atomic_load(&shd_newest_serial));
         shd_thread_leave(thread);
     }
 }
@@ -488,7 +482,9 @@ shd_record_event(const shd_place *here, const shd_subject *subject, int kind,
         repeat_if_dropped(here, subject, kind, flags, pinned, live);
         write_event(here, subject, kind, refs, ending, flags, value, detail,
                     pinned);
-        if (live != NULL && shd_recorder_live_try(live)) {
+        /* The slot of a handle that is closed is about to be freed. */
+        if (live != NULL && kind != SHD_EVENT_CLOSE
+            && shd_recorder_live_try(live)) {
             live->refs = refs;
             live->last_stack = here->stack;
             shd_recorder_live_end(live);

@@ -110,7 +110,7 @@ void shd_record_set_test(const char *name);
 /* probe.c: the addresses of what tests call; -1 with an exception. */
 int shd_probe_add(PyObject *module);
 
-/* The header's count of open handles, from the live table. */
+/* The header's counts once more, exactly. */
 void shd_record_count_live(void);
 
 #endif
