@@ -35,6 +35,9 @@
 #define SHD_MAGIC "SHDREC\r\n"
 #define SHD_VERSION 2
 #define SHD_HEADER_SIZE 4096
+/* The one word that readers write, in the header's page behind the header:
+ * counted up by one who asks the process who holds its handles. */
+#define SHD_ASK_OFFSET 4088
 #define SHD_BLOCK_SIZE 65536
 #define SHD_BLOCK_HEAD_SIZE 64
 #define SHD_BYTE_ORDER_MARK 0x01020304u
@@ -252,7 +255,7 @@ typedef struct {
 #define SHD_LIVE_A_BLOCK                                                      \
     ((SHD_BLOCK_SIZE - SHD_BLOCK_HEAD_SIZE) / sizeof(shd_live))
 
-_Static_assert(sizeof(shd_header) <= SHD_HEADER_SIZE, "header fits its page");
+_Static_assert(sizeof(shd_header) <= SHD_ASK_OFFSET, "header fits its page");
 _Static_assert(sizeof(shd_block_head) == SHD_BLOCK_HEAD_SIZE, "block head");
 _Static_assert(sizeof(shd_event) == 64, "an event is a cache line");
 _Static_assert(sizeof(shd_live) == 64, "a live slot is a cache line");

@@ -8,6 +8,7 @@
 #include "depot.h"
 #include "table.h"
 #include "unwind.h"
+#include "watch/owners.h"
 #include "watch/state.h"
 
 #include <stdlib.h>
@@ -422,6 +423,7 @@ write_event(const shd_place *here, const shd_subject *subject, int kind,
             keep_unsure(here, event, block, subject);
         }
         shd_recorder_commit(writer, block);
+        shd_owners_answer();
     }
 }
 

@@ -23,6 +23,7 @@
 #define MADV_WIPEONFORK 18
 #endif
 
+_Atomic uint32_t shd_recorder_answered;
 shd_recorder shd_rec;
 
 static _Atomic uint32_t never_on;
@@ -220,6 +221,7 @@ shd_recorder_start(const char *path, const shd_settings *settings,
     shd_rec.anchor_due = header->first.ticks + shd_rec.anchor_gap;
     shd_rec.header = header;
     shd_rec.map = map;
+    atomic_store(&shd_recorder_answered, 0);
     shd_blocks_begin(capacity, FIRST_BLOCKS);
 
     header->meta = shd_recorder_data(SHD_DATA_STRING, settings->meta,

@@ -42,6 +42,18 @@ extern shd_recorder shd_rec;
  * a child of a fork that nobody told us of writes nothing. */
 extern _Atomic uint32_t *shd_recorder_on;
 
+/* How often readers have asked who holds what, and which question was the
+ * last that was answered. */
+extern _Atomic uint32_t shd_recorder_answered;
+
+static inline uint32_t
+shd_recorder_asked(void)
+{
+    return atomic_load_explicit(
+        (_Atomic uint32_t *)(shd_rec.map + SHD_ASK_OFFSET),
+        memory_order_relaxed);
+}
+
 static inline int
 shd_recording(void)
 {

@@ -1,6 +1,6 @@
 """What the descriptor watch has to say at once, in the program that it watches.
 
-The core calls these two from the main thread, as soon as that is at a point
+The core calls these from the main thread, as soon as that is at a point
 where Python code may run.
 """
 
@@ -13,6 +13,7 @@ from safehandle_debug import _native
 
 # Room for the reader, its modules and one recording, where the program has none.
 _SPARE = 32
+_SLICE_S = 0.05  # of the main thread's CPU time, for an answer
 _STACK_LEVEL = 2  # the line that the main thread is at
 
 on_error = "record"  # what SAFEHANDLE_DEBUG said
@@ -49,6 +50,20 @@ def exhausted() -> None:
         )
     for line in text.splitlines():
         tell(line)
+
+
+def asked(number: int) -> None:
+    """Answers a reader's question who holds the handles that are open.
+
+    In the program's own time, and in little of it; other threads go on."""
+    from safehandle_debug.findings.holders.told import write_holders
+
+    try:
+        write_holders(seconds=_SLICE_S, answer=number)
+    except Exception as error:
+        from safehandle_debug.activate.start import say as tell
+
+        tell(f"who holds what cannot be told: {error}")
 
 
 def _report(path: str) -> str:

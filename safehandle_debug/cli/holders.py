@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Sequence
 
 import click
@@ -17,8 +18,12 @@ from safehandle_debug.findings.holders import (
     to_dot,
     to_svg,
 )
+from safehandle_debug.findings.holders.told import ANSWER
 from safehandle_debug.findings.wording import numbered
 from safehandle_debug.ledger import History, Ledger
+from safehandle_debug.recording.asking import ask
+
+_PAUSE_S = 0.02
 
 _Row = tuple[History, Holders]
 
@@ -33,20 +38,29 @@ _Row = tuple[History, Holders]
     show_default=True,
     help="chains, or a graph of them; svg needs graphviz",
 )
+@click.option(
+    "--wait",
+    type=click.FloatRange(min=0),
+    default=5.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="how long to wait for programs that run",
+)
 @click.option("--output", metavar="FILE", help="write into FILE")
-def holders(targets: tuple[str, ...], form: str, output: str | None) -> None:
-    """Says who held the handles that were open when a program ended.
+def holders(targets: tuple[str, ...], form: str, wait: float, output: str | None) -> None:
+    """Says who holds open handles, or held them when a program ended.
 
-    The program itself looks when it ends; of one that runs, or that was
-    killed, nothing is known.
+    The program itself looks: when it ends, or, asked while it runs, as soon
+    as it opens or closes anything.  Of one that was killed nothing is known.
     """
     with open_ledgers(targets) as ledgers:
+        _ask(ledgers, wait)
         rows = list(_rows(ledgers))
         names = [(numbered(history), held) for history, held in rows]
         if form == "json":
             text = json.dumps(_as_json(rows), indent=2)
         elif form == "text":
-            text = _as_text(rows) or "No process ended by itself with handles open."
+            text = _as_text(rows) or "No handles are held that anybody can tell of."
         else:
             text = to_dot(names)
             if form == "svg":
@@ -57,11 +71,36 @@ def holders(targets: tuple[str, ...], form: str, output: str | None) -> None:
     write(text, output)
 
 
+def _ask(ledgers: Sequence[Ledger], wait: float) -> None:
+    """Asks the processes that run, and waits for their answers."""
+    asked = {
+        ledger.process.pid: (ledger.recording, ask(ledger.recording))
+        for ledger in ledgers
+        if ledger.ended == "running"
+    }
+    until = time.monotonic() + wait
+    while asked:
+        for pid, (recording, number) in list(asked.items()):
+            recording.refresh()
+            if recording.meta.get(ANSWER) == number:
+                del asked[pid]
+        if time.monotonic() >= until:
+            break
+        time.sleep(_PAUSE_S)
+    for pid in asked:
+        click.echo(
+            f"Process {pid} has not answered: it does when it next opens or closes anything.",
+            err=True,
+        )
+
+
 def _rows(ledgers: Sequence[Ledger]) -> Iterator[_Row]:
     for ledger in ledgers:
         for serial, held in read_holders(ledger.recording).items():
             history = ledger.history(serial)
-            if history is not None:
+            # Something that was open only while the process looked is nobody's.
+            closed = history is not None and history.closed_at_ns is not None
+            if history is not None and not (closed and ledger.ended == "running"):
                 yield history, held
 
 

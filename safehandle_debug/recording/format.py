@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 MAGIC: Final = b"SHDREC\r\n"
 VERSION: Final = 2
 HEADER_SIZE: Final = 4096
+ASK_OFFSET: Final = 4088  # the one word that readers write
 BLOCK_SIZE: Final = 65536
 BLOCK_HEAD_SIZE: Final = 64
 BYTE_ORDER_MARK: Final = 0x01020304

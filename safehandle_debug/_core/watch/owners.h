@@ -13,6 +13,7 @@
 #define SHD_OWNERS_H
 
 #include "compat.h"
+#include "recorder.h"
 
 #include "watch.h"
 
@@ -36,10 +37,23 @@ enum shd_soon {
     SHD_SOON_ATTACH = 1,    /* shd_owners_again() */
     SHD_SOON_EXHAUSTED = 2, /* alarm.exhausted() */
     SHD_SOON_SAY = 4,       /* alarm.say(), see shd_owners_say() */
+    SHD_SOON_ASKED = 8,     /* alarm.asked(), see shd_owners_answer() */
 };
 
 /* Has Python code run by the main thread, at its next chance.  From anywhere. */
 void shd_owners_soon(int what);
+
+/* After an event: has alarm.asked() called when a reader asked since it was
+ * called last.  From anywhere; costs a look at the header's page. */
+static inline void
+shd_owners_answer(void)
+{
+    if (shd_recorder_asked()
+        != atomic_load_explicit(&shd_recorder_answered,
+                                memory_order_relaxed)) {
+        shd_owners_soon(SHD_SOON_ASKED);
+    }
+}
 
 /* The same for a sentence that on_error= has to say of what this thread does;
  * the first one, when several wait. */

@@ -1,6 +1,7 @@
 /* From a hook to Python: a call that the main thread makes when it can. */
 #include "interp.h"
 #include "owners_parts.h"
+#include "recorder.h"
 
 #include <errno.h>
 #include <stdatomic.h>
@@ -102,6 +103,17 @@ run_soon(void *Py_UNUSED(ignored))
         if (result == NULL) {
             PyErr_WriteUnraisable(NULL);
         }
+        Py_XDECREF(result);
+    }
+    if (what & SHD_SOON_ASKED && shd_recording()) {
+        uint32_t asked = shd_recorder_asked();
+        atomic_store(&shd_recorder_answered, asked);
+        PyObject *number = PyLong_FromUnsignedLong(asked);
+        PyObject *result = number == NULL ? NULL : call_alarm("asked", number);
+        if (result == NULL) {
+            PyErr_WriteUnraisable(NULL);
+        }
+        Py_XDECREF(number);
         Py_XDECREF(result);
     }
     return what & SHD_SOON_SAY ? say() : 0;

@@ -18,9 +18,10 @@ from safehandle_debug.ledger.replay import Key
 from safehandle_debug.recording import Recording, open_recording
 from safehandle_debug.recording.format import Flag
 
-__all__ = ["KEY", "read_holders", "write_holders"]
+__all__ = ["ANSWER", "KEY", "read_holders", "write_holders"]
 
 KEY: Final = "holders"  # in a recording's meta
+ANSWER: Final = "holders_answer"  # to which question
 _MOST_TARGETS: Final = 200
 _OF_A_PLACE: Final = 2  # handles alike that are looked for
 _MOST_BYTES: Final = 40_000  # of the 65,000 that a text has room for
@@ -29,8 +30,12 @@ _NO_OBJECT: Final = frozenset({"raw", "sqlite3", "FILE", "DIR", "scandir", "mmap
 _NOT_OURS: Final = int(Flag.BORROWED | Flag.IMPORTING | Flag.INHERITED)
 
 
-def write_holders(*, seconds: float = SECONDS, most: int = MOST_OBJECTS) -> int:
+def write_holders(
+    *, seconds: float = SECONDS, most: int = MOST_OBJECTS, answer: int | None = None
+) -> int:
     """Looks who holds the handles that this process has open, and writes it.
+
+    `answer` is the number of the question, when a reader asked.
 
     Returns how many were looked for; 0: nothing is recorded, or nothing open.
 
@@ -41,12 +46,15 @@ def write_holders(*, seconds: float = SECONDS, most: int = MOST_OBJECTS) -> int:
     if path is None:
         return 0
     targets = _open_targets(path)
-    if not targets:
+    if not targets and answer is None:
         return 0
     found = search(targets, seconds=seconds, most=most)
     with open_recording(path) as recording:
         meta = recording.meta
-    _native.set_meta(json.dumps({**meta, KEY: _fitting(found.values())}))
+    meta = {**meta, KEY: _fitting(found.values())}
+    if answer is not None:
+        meta[ANSWER] = answer
+    _native.set_meta(json.dumps(meta))
     return len(targets)
 
 

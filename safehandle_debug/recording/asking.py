@@ -1,0 +1,38 @@
+"""Asks a process that runs who holds its handles: the one word a reader writes.
+
+The process sees it with its next event, looks in its own time, and adds the
+answer to its meta.  It is not stopped, and need not answer.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from typing import Final
+
+from safehandle_debug.errors import RecordingError
+from safehandle_debug.recording.format import ASK_OFFSET
+from safehandle_debug.recording.reader import Recording
+
+__all__ = ["ask"]
+
+_WORD: Final = struct.Struct("=I")
+
+
+def ask(recording: Recording) -> int:
+    """Asks, and returns the number of the question.
+
+    Raises:
+        RecordingError: the recording may not be written.
+    """
+    try:
+        descriptor = os.open(recording.path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            (number,) = _WORD.unpack(os.pread(descriptor, _WORD.size, ASK_OFFSET))
+            number = (number + 1) % (1 << 32)
+            os.pwrite(descriptor, _WORD.pack(number), ASK_OFFSET)
+        finally:
+            os.close(descriptor)
+    except (OSError, struct.error) as error:
+        raise RecordingError(f"{recording.path}: the process cannot be asked: {error}") from error
+    return int(number)
