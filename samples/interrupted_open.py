@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pathlib
 import random
 import signal
 from collections.abc import Callable, Iterator
@@ -60,10 +61,16 @@ def interrupting() -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
+def descriptors() -> set[int]:
+    """The numbers that are open; the one that the listing itself had is not any more."""
+    folder = pathlib.Path("/proc/self/fd")
+    return {int(number) for number in os.listdir(folder) if (folder / number).exists()}
+
+
 def storm(body: Callable[[], None]) -> int:
     """Interrupts `body` at random moments; returns how many descriptors it lost."""
     numbers = random.Random(1)
-    before = set(os.listdir("/proc/self/fd"))
+    before = descriptors()
     with interrupting():
         for _ in range(INTERRUPTS):
             try:
@@ -72,10 +79,9 @@ def storm(body: Callable[[], None]) -> int:
                     body()
             except KeyboardInterrupt:
                 continue
-    lost = set(os.listdir("/proc/self/fd")) - before
+    lost = descriptors() - before
     for number in lost:
-        with contextlib.suppress(OSError):
-            os.close(int(number))
+        os.close(number)
     return len(lost)
 
 

@@ -77,11 +77,6 @@ def render_summary(
             page.add(f"{who} is running, with {plural(process.live, 'open handle')}")
         if process.ended == "signal" and process.live:
             page.add(f"{who} died holding {plural(process.live, 'handle')}")
-        if process.abrupt and process.live:
-            page.add(
-                f"{who} ended by os._exit() or exec with {plural(process.live, 'open handle')},"
-                " which is no finding"
-            )
         if process.bare:
             page.add(f"{who}: {plural(process.bare, 'descriptor')} counted, not recorded")
         if process.sample > 1:
@@ -90,6 +85,12 @@ def render_summary(
             page.add(f"{who}: {plural(process.dropped, 'event')} dropped to stay within its size")
         if process.error:
             page.add(f"{who}: {process.error}")
+    abrupt = [process for process in processes if process.abrupt and process.live]
+    if abrupt:
+        page.add(
+            f"{plural(len(abrupt), 'process', 'processes')} ended by os._exit() or exec:"
+            " what was open then is no finding"
+        )
     return page.text()
 
 

@@ -304,7 +304,7 @@ def test_processes_that_end_without_teardown(book: RecordingBuilder, read: Read)
     ledger = read(book.end())
     assert [each.kind for each in find(ledger)] == ["abandoned"]
     assert ledger.process.abrupt
-    assert "ended by os._exit() or exec with 1 open handle" in render_summary([ledger], [])
+    assert "1 process ended by os._exit() or exec" in render_summary([ledger], [])
 
 
 def test_the_totals_say_that_descriptors_were_watched(book: RecordingBuilder, read: Read) -> None:
