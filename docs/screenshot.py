@@ -1,6 +1,6 @@
-"""Draws the README's picture: `safehandle watch` on the sample gateway.
+"""Draws the pictures of the docs: `safehandle watch` on the sample gateway.
 
-    python docs/screenshot.py [OUTPUT.svg]
+    python docs/screenshot.py [FOLDER]
 
 Runs the gateway under watch until its leak has shown itself, opens the screen
 on it without a terminal, and saves what it shows.
@@ -21,9 +21,13 @@ from collections.abc import Iterator
 from safehandle_tui.watch import WatchApp
 
 ROOT = pathlib.Path(__file__).parents[1]
-PICTURE = ROOT / "docs/watch.svg"
+PICTURES = {  # name of the file: the keys that lead to the screen
+    "watch": (),
+    "tree": ("3",),
+    "kinds": ("4",),
+}
 SIZE = (120, 26)
-SHOWN_LEAKS = 8
+SHOWN_LEAKS = 14
 LONGEST = 60.0  # seconds
 
 
@@ -45,13 +49,17 @@ def gateway(folder: str) -> Iterator[int]:
             process.send_signal(signal.SIGINT)
 
 
-async def draw(pid: int, picture: pathlib.Path) -> None:
+async def draw(pid: int, folder: pathlib.Path) -> None:
     """Waits on the screen until the leak has grown, and saves what it shows."""
     app = WatchApp([str(pid)])
     async with app.run_test(size=SIZE) as pilot, asyncio.timeout(LONGEST):
         while leaks(pid) < SHOWN_LEAKS:
             await pilot.pause(0.2)
-        picture.write_text(app.export_screenshot(title="safehandle watch"))
+        for name, keys in PICTURES.items():
+            await pilot.press(*keys)
+            await pilot.pause(1.0)
+            picture = app.export_screenshot(title="safehandle watch")
+            (folder / f"{name}.svg").write_text(picture)
 
 
 def leaks(pid: int) -> int:
@@ -65,15 +73,15 @@ def leaks(pid: int) -> int:
 
 
 def main() -> None:
-    picture = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else PICTURE
+    pictures = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs"
     # The picture is the same whatever the terminal and its user prefer.
     os.environ.pop("NO_COLOR", None)
     os.environ["COLORTERM"] = "truecolor"
     with tempfile.TemporaryDirectory() as folder:
         os.environ["SAFEHANDLE_DEBUG_DIR"] = folder
         with gateway(folder) as pid:
-            asyncio.run(draw(pid, picture))
-    print(picture)
+            asyncio.run(draw(pid, pictures))
+    print(*sorted(pictures.glob("*.svg")), sep="\n")
 
 
 if __name__ == "__main__":

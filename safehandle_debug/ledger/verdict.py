@@ -29,6 +29,7 @@ RANKS: Final[dict[Word, int]] = {
 
 _RULE: Final = 8  # handles closed from which on a site closes as a rule
 _FAR: Final = 10  # times the typical life: far older than the rule
+_NEAR: Final = 4  # a handle closed at a fourth of their age was as old as the survivors
 _FEWEST: Final = 3  # handles that show a habit
 _WINDOWS: Final = 3  # of birth in which they show it
 _PILE: Final = 10  # handles never closed that are worth a word
@@ -124,7 +125,8 @@ def _closing(evidence: Evidence) -> Verdict:
         return Verdict("in use", f"{normal}; none that is open is far older")
     filled = [at for at in range(old) if evidence.survivors[at]]
     older = f"{normal}; {_handles(outliers)} are open for more than {_time(rule)}"
-    as_old = sum(number for most, number in evidence.lives if most > rule)
+    usual = max(rule, _median_age(evidence, old) // _NEAR)
+    as_old = sum(number for most, number in evidence.lives if most > usual)
     if as_old * 10 > outliers:
         return Verdict("in use", f"{older}, but {as_old:,} as old were closed too", outliers)
     spread = f"born in {_windows(len(filled), windows)}"
@@ -142,6 +144,16 @@ def _closing(evidence: Evidence) -> Verdict:
         return Verdict("watch", f"{older}, {spread}; {kept}", outliers)
     one_in = max(1, round(1 / second))
     return Verdict("LEAK", f"{older}, {spread}: about 1 in {one_in:,} is never closed", outliers)
+
+
+def _median_age(evidence: Evidence, end: int) -> int:
+    """The age of the middle one of the survivors in the windows up to `end`."""
+    half, so_far = sum(evidence.survivors[:end]) / 2, 0
+    for at, number in enumerate(evidence.survivors[:end]):
+        so_far += number
+        if so_far >= half:
+            return int(evidence.age_ns - (at + 1) * evidence.window_ns)
+    return 0
 
 
 def _shares(evidence: Evidence, first: int, end: int) -> tuple[float, float] | None:

@@ -477,6 +477,13 @@ def test_every_key_is_tested() -> None:
         assert names & pressed, f"no test presses {key.keys}"
 
 
+def test_the_docs_name_every_key() -> None:
+    """The table of keys in the docs is that of the program."""
+    page = (Path(__file__).parents[2] / "docs/screens.md").read_text()
+    rows = [f"| {key.id} | `{key.shown}` | {key.help} |" for key in (*KEYS, *MOVES)]
+    assert "\n".join(rows) in page
+
+
 def test_no_key_means_two_things() -> None:
     """Within a screen each key starts one action."""
     names = [name for key in (*KEYS, *MOVES) for name in key.keys.split(",")]

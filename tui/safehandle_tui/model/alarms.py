@@ -224,6 +224,8 @@ def alarm_lines(row: AlarmRow, taken: Event | None, source: SourceMap, cells: in
     left, right = _panels(row, first, wrong)
     lines += _side_by_side(left, right, source, finding.cwd, cells)
     lines += _victim_lines(finding, first, wrong, taken, cells)
+    for holder in finding.holders:
+        lines.append(((" kept alive by ", "muted"), (clean(holder), "text")))
     opened = _own(finding.handle.opened)
     if left[2] != finding.handle.opened and opened is not None:
         lines.append(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from textual import events, on
 from textual.app import ComposeResult
@@ -32,6 +32,8 @@ from safehandle_tui.widgets.lines import Lines
 from safehandle_tui.widgets.table import Table
 
 __all__ = ["MainScreen"]
+
+_TICK_S: Final = 2.0  # ages grow in steps of this: each repaints the screen
 
 
 def _ruled(line: Line, cells: int) -> Line:
@@ -79,7 +81,7 @@ class MainScreen(Commands):
     def on_mount(self) -> None:
         self._fit()
         self._paint_all()
-        self.set_interval(1.0, self._tick)
+        self.set_interval(_TICK_S, self._tick)
 
     # --- showing a view ---
 
