@@ -46,8 +46,12 @@ shd_hooks(size_t *count)
 static const char *
 after(const char *text, const char *prefix)
 {
-    size_t size = strlen(prefix);
-    return strncmp(text, prefix, size) == 0 ? text + size : NULL;
+    while (*prefix != '\0') {
+        if (*text++ != *prefix++) {
+            return NULL;
+        }
+    }
+    return text;
 }
 
 static const char *
