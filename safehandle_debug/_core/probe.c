@@ -28,10 +28,11 @@ record(void *number, int (*place)(shd_place *here))
         shd_record_event(&here, &subject, SHD_EVENT_CLOSE, 0,
                          SHD_ENDING_CLOSED, 0, subject.value, 0, 0);
     }
-    if (shd_table_claim(subject.slot, subject.serial)) {
+    int claimed = shd_table_claim(subject.slot, subject.serial);
+    shd_record_vanished(&subject);
+    if (claimed) {
         shd_table_give(subject.slot);
     }
-    shd_record_vanished(&subject);
     return placed ? NULL : number;
 }
 

@@ -77,8 +77,8 @@ void shd_record_held(PyThreadState *tstate, const shd_subject *subject,
 /* The handle has another type now (an owner): the live slot's. */
 void shd_record_retyped(const shd_subject *subject);
 
-/* The live slot is free again.  After the CLOSE event, and after the entry of
- * the live table was claimed. */
+/* The live slot is free again.  After the CLOSE event, and before the slot is
+ * given back to the live table: whoever takes it next writes here. */
 void shd_record_vanished(const shd_subject *subject);
 
 /* CLOSE and, with an errno, RELEASE_FAILED of an entry that was swept, and the

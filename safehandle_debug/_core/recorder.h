@@ -125,8 +125,9 @@ shd_live *shd_recorder_live_if_made(uint32_t slot);
 static inline void
 shd_recorder_live_begin(shd_live *live)
 {
-    atomic_store_explicit((_Atomic uint32_t *)&live->version,
-                          live->version | 1, memory_order_relaxed);
+    _Atomic uint32_t *version = (_Atomic uint32_t *)&live->version;
+    uint32_t was = atomic_load_explicit(version, memory_order_relaxed);
+    atomic_store_explicit(version, was | 1, memory_order_relaxed);
     atomic_thread_fence(memory_order_release);
 }
 

@@ -27,6 +27,7 @@ static inline void
 shd_watch_forget_entry(uint32_t slot, uint64_t serial)
 {
     if (slot != 0 && shd_table_claim(slot, serial)) {
+        shd_record_count_live();
         shd_table_give(slot);
     }
 }
