@@ -140,3 +140,33 @@ def test_numbers_that_are_probed(tmp_path: Path) -> None:
     """dup() of a closed number is a use of it; asking whether it is open is none."""
     run = run_watched(PROBED, tmp_path)
     assert all(finding.kind == "use-after-close" for finding in found(run))
+
+
+CLOSES_WHAT_IT_LISTS = """
+# A child closes all that it finds open; the list's own number is one of them.
+import os
+
+def close_all():
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > 2:
+            try:
+                os.close(int(name))
+            except OSError:
+                pass
+
+held = os.pipe()
+pid = os.fork()
+if pid == 0:
+    close_all()
+    os.execv("/bin/true", ["true"])
+print(os.waitpid(pid, 0)[1])
+for end in held:
+    os.close(end)
+for _ in range(3):
+    numbers = [os.open(os.devnull, os.O_RDONLY) for _ in range(5)]
+    close_all()
+"""
+
+
+def test_closing_all_that_a_list_names(tmp_path: Path) -> None:
+    assert said(run_watched(CLOSES_WHAT_IT_LISTS, tmp_path)) == []

@@ -207,6 +207,12 @@ shd_watch_listed(void)
 }
 
 void
+shd_watch_lists(int fd)
+{
+    tell(NULL, "lists %d\n", fd);
+}
+
+void
 shd_watch_child(pid_t pid, const char *how, const void *caller)
 {
     tell(caller, "child %d %s\n", (int)pid, how);

@@ -75,6 +75,14 @@ shd_watch_listed(void)
     shd_quarantine_hide();
 }
 
+void
+shd_watch_lists(int fd)
+{
+    int error = errno;
+    shd_watch_note_foreign(fd);
+    errno = error;
+}
+
 /* --- what the kernel says -------------------------------------------------------- */
 
 static int

@@ -90,23 +90,25 @@ after_folder(const char *path)
     return info != NULL ? info : after(rest, "/fd");
 }
 
-void
+int
 shd_hook_opening(const char *path)
 {
     if (path == NULL || path[0] != '/' || (path[1] != 'p' && path[1] != 'd')
         || shd_watch_asleep()) {
-        return;
+        return 0;
     }
     const char *rest = after_folder(path);
     if (rest == NULL) {
-        return;
+        return 0;
     }
     while (*rest == '/') {
         rest++;
     }
     if (*rest == '\0' || strcmp(rest, ".") == 0) {
         shd_watch_listed();
+        return 1;
     }
+    return 0;
 }
 
 /* --- EBADF ------------------------------------------------------------------ */

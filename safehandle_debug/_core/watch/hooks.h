@@ -76,7 +76,7 @@ shd_hook_retry(const void *caller)
 
 /* Before a path is opened: in the folder of this process's descriptors there
  * shall be nothing of ours, and the folder gets the number that it would. */
-void shd_hook_opening(const char *path);
+int shd_hook_opening(const char *path);
 
 /* Whether a number is closed, be it parked or not; errno is kept. */
 int shd_hook_is_dead(int fd);

@@ -155,10 +155,14 @@ hook_freopen(const char *path, const char *mode, FILE *stream)
 /* --- folders --------------------------------------------------------------------- */
 
 static void
-folder_opened(DIR *folder, const char *path, const void *caller)
+folder_opened(DIR *folder, const char *path, int lists_us, const void *caller)
 {
     int fd = number_of_folder(folder);
     if (fd < 0) {
+        return;
+    }
+    if (lists_us) {
+        shd_watch_lists(fd);
         return;
     }
     shd_watch_opened(fd, SHD_FD_DIRECTORY, path, caller);
@@ -168,7 +172,7 @@ folder_opened(DIR *folder, const char *path, const void *caller)
 static DIR *
 hook_opendir(const char *path)
 {
-    shd_hook_opening(path);
+    int lists_us = shd_hook_opening(path);
     DIR *folder = real_opendir(path);
     if (shd_watch_asleep()) {
         return folder;
@@ -176,7 +180,7 @@ hook_opendir(const char *path)
     if (SHD_UNLIKELY(folder == NULL) && shd_hook_retry(SHD_HERE)) {
         folder = real_opendir(path);
     }
-    folder_opened(folder, path, SHD_HERE);
+    folder_opened(folder, path, lists_us, SHD_HERE);
     return folder;
 }
 

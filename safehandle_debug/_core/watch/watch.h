@@ -130,6 +130,10 @@ void shd_watch_shut_down(int fd);
 /* Before the program lists /proc/self/fd: nothing of ours may be in it. */
 void shd_watch_listed(void);
 
+/* It has opened that folder as `fd`, which will be in the list: whoever closes
+ * all that it has found there closes a number that is closed by then. */
+void shd_watch_lists(int fd);
+
 /* --- child processes --------------------------------------------------------- */
 
 void shd_watch_child(pid_t pid, const char *how, const void *caller);
