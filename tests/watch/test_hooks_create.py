@@ -494,6 +494,9 @@ def test_a_parked_descriptor_is_not_sent(hooks: Hooks) -> None:
         hooks.parked[ours.fileno()] = 1
         assert hooks.call("sendmsg", theirs.fileno(), ctypes.byref(message), 0) == -1
         assert (hooks.errno, hooks.told()) == (errno.EBADF, [f"bad {ours.fileno()} sendmsg"])
+        several = (Messages * 2)(Messages(Message.of(None)), Messages(message))
+        assert hooks.number("sendmmsg", theirs.fileno(), several, 2, 0) == -1
+        assert (hooks.errno, hooks.told()) == (errno.EBADF, [f"bad {ours.fileno()} sendmsg"])
 
 
 @pytest.mark.parametrize("before", [(), (46 if os.uname().machine == "x86_64" else 211,)])

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support_hooks import Hooks
 from support_interpose import needs_interposition
 from support_programs import Run, run_program
 
@@ -374,3 +375,39 @@ def test_a_second_close_is_told_when_nobody_has_the_number(
     found = findings(done)
     assert [each["kind"] for each in found] == ["double-release"] * 2
     assert all("twice" in each["message"] for each in found)
+
+
+def test_a_child_without_handlers_is_left_alone(tmp_path: Path) -> None:
+    """What it opens and closes is none of its parent's, whose recording it shares."""
+    source = """
+        import ctypes, os, platform
+        libc = ctypes.CDLL(None)
+        libc.syscall.restype = ctypes.c_long
+        clone = {"x86_64": 56, "aarch64": 220}[platform.machine()]
+        kept = os.open(os.devnull, os.O_RDONLY)
+        for make in (libc._Fork, lambda: libc.syscall(clone, 17, 0, 0, 0, 0)):
+            pid = make()
+            if pid == 0:
+                lost = [os.open(os.devnull, os.O_RDONLY) for _ in range(5)]
+                os.close(kept)
+                file = open(os.devnull)
+                os._exit(0)
+            assert os.waitpid(pid, 0)[1] == 0
+        os.close(kept)
+        pid = os.fork()
+        if pid == 0:
+            def leak():
+                os.open(os.devnull, os.O_RDONLY)
+            leak()
+            raise SystemExit
+        assert os.waitpid(pid, 0)[1] == 0
+    """
+    if not Hooks().exists("_Fork"):
+        pytest.skip("this libc has no _Fork")
+    options = ["-W", "ignore::DeprecationWarning"]
+    done = run_program(
+        source, tmp_path, level="full,fds=on", options=options, env={"PYTHONPATH": ROOT}
+    ).ok()
+    (found,) = findings(done)
+    assert found["kind"] == "leak"
+    assert "in leak" in found["message"]

@@ -231,6 +231,7 @@ shd_watch_start(int quarantine, uint32_t arm)
         PyErr_SetString(PyExc_OSError, why);
         return -1;
     }
+    shd_inside_start();
     atomic_store(&shd_watch_is_on, 1);
     if (shd_owners_start() < 0) {
         shd_watch_stop();
@@ -270,11 +271,11 @@ shd_watch_finish(void)
 void
 shd_watch_forked(void)
 {
-    if (!shd_watch_running()) {
+    if (!atomic_load(&shd_watch_is_on)) {
         return;
     }
-    atomic_store(&checking, 0);
     shd_inside_forked();
+    atomic_store(&checking, 0);
     shd_judge_forked();
     shd_quarantine_forked();
     shd_children_forked();

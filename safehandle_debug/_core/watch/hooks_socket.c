@@ -233,11 +233,25 @@ hook_sendmsg(int fd, const struct msghdr *message, int flags)
     return result;
 }
 
+static int
+hook_sendmmsg(int fd, struct mmsghdr *messages, unsigned int count, int flags)
+{
+    if (!shd_watch_asleep() && messages != NULL) {
+        for (unsigned int i = 0; i < count; i++) {
+            if (!shd_hook_may_send(&messages[i].msg_hdr, SHD_HERE)) {
+                return -1;
+            }
+        }
+    }
+    int result = real_sendmmsg(fd, messages, count, flags);
+    if (SHD_UNLIKELY(result == -1) && errno == EBADF) {
+        shd_hook_bad(fd, "sendmmsg", SHD_HERE);
+    }
+    return result;
+}
+
 /* --- use ------------------------------------------------------------------------ */
 
-SHD_USE(int, sendmmsg, "sendmmsg", fd,
-        (int fd, struct mmsghdr *messages, unsigned int count, int flags),
-        (fd, messages, count, flags))
 SHD_USE(ssize_t, send, "send", fd,
         (int fd, const void *data, size_t size, int flags),
         (fd, data, size, flags))

@@ -9,10 +9,37 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 _Atomic int shd_watch_is_on;
+
+static _Atomic int always = 1;
+_Atomic int *shd_watch_is_here = &always;
+
+/* A page that the kernel empties in every copy of the process: what such a
+ * child does would be written down as its parent's. */
+void
+shd_inside_start(void)
+{
+    if (shd_watch_is_here != &always) {
+        return;
+    }
+    size_t size = (size_t)sysconf(_SC_PAGESIZE);
+    void *page = mmap(NULL, size, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (page == MAP_FAILED) {
+        return;
+    }
+    if (madvise(page, size, MADV_WIPEONFORK) < 0) {
+        munmap(page, size);
+        return;
+    }
+    _Atomic int *here = page;
+    atomic_store(here, 1);
+    shd_watch_is_here = here;
+}
 
 static _Thread_local struct {
     int inside;    /* nested calls into the watch */
@@ -58,6 +85,7 @@ shd_watch_vfork_ended(pid_t child, const void *caller)
 void
 shd_inside_forked(void)
 {
+    atomic_store(shd_watch_is_here, 1);
     at.vforked = 0;
     at.waiters = NULL;
     int end = shd_numbers_end();

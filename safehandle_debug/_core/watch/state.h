@@ -6,11 +6,14 @@
 #include "record.h"
 
 extern _Atomic int shd_watch_is_on;
+/* 0 in a copy of the process that was made without libc's handlers: clone(). */
+extern _Atomic int *shd_watch_is_here;
 
 static inline int
 shd_watch_running(void)
 {
-    return atomic_load_explicit(&shd_watch_is_on, memory_order_relaxed);
+    return atomic_load_explicit(&shd_watch_is_on, memory_order_relaxed)
+           && atomic_load_explicit(shd_watch_is_here, memory_order_relaxed);
 }
 
 /* Whether acquisitions get events yet (`arm=N`). */
@@ -78,6 +81,7 @@ void shd_children_checkpoint(void);
 void shd_children_end(void);
 void shd_children_forked(void);
 
+void shd_inside_start(void);
 void shd_inside_forked(void);
 
 #endif
