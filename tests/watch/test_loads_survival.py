@@ -146,7 +146,9 @@ def test_few_descriptors(tmp_path: Path) -> None:
     assert (run.code, run.out) == (0, "well\n")
     assert run.err.startswith("safehandle-debug: EMFILE: descriptors exhausted")
     assert said(run) == []
-    report = house.run(["safehandle", "report", str(run.sessions[0])], cwd=tmp_path)
+    report = house.run(
+        ["python", "-m", "safehandle_debug", "report", str(run.sessions[0])], cwd=tmp_path
+    )
     assert re.search(r"6\d opened at program.py:10", report.stdout), report.stderr
 
 
