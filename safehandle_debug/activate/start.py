@@ -101,20 +101,19 @@ def _record(options: Options) -> None:
 
 def _watch(options: Options) -> None:
     """Watches descriptors too, where that can be done; SafeHandles are recorded anyway."""
-    start = getattr(_native, "watch_start", None)
-    if start is None:
+    if not hasattr(_native, "watch_start"):
         say("descriptors cannot be watched on this platform; only SafeHandles are recorded")
         return
     from safehandle_debug.activate import alarm
 
     alarm.on_error = options.on_error
     try:
-        start(options.quarantine, options.arm)
+        _native.watch_start(options.quarantine, options.arm)
     except (OSError, RuntimeError) as error:
         say(f"{error}; only SafeHandles are recorded")
         return
     # Registered before the program's own, so it runs after them.
-    atexit.register(getattr(_native, "watch_reconcile"))  # noqa: B009
+    atexit.register(_native.watch_reconcile)
 
 
 def _tell_holders() -> None:
