@@ -79,6 +79,7 @@ _LEAVES: Final = frozenset(
         types.WrapperDescriptorType,
     )
 )
+_namespace_of: Final[Any] = vars(types.ModuleType)["__dict__"].__get__
 _module_of: Final = type.__dict__["__module__"].__get__
 _name_of: Final = type.__dict__["__name__"].__get__
 
@@ -237,6 +238,8 @@ class _Walk:
             return [child for child in gc.get_referents(thing) if id(child) != skip]
         if kind is Context:
             return list(thing.values())
+        if issubclass(kind, types.ModuleType):
+            return [_namespace_of(thing)]  # see cycles.py
         return gc.get_referents(thing)
 
 
