@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, Literal, Self
 
@@ -223,6 +223,11 @@ class Ledger:
         if len(self._followed) > _FOLLOWED:
             del self._followed[next(iter(self._followed))]
         return self._with_events({serial: events}).get(serial)
+
+    def histories_of(self, serials: Collection[int]) -> list[History]:
+        """Several handles with all their events, in one pass; those of which
+        nothing is known are left out."""
+        return list(self._with_events(self.recording.events_of_many(serials)).values())
 
     def histories(self) -> Iterator[History]:
         """All handles that recorded events tell of, without their events:

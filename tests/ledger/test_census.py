@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support_recording import RecordingBuilder
 
+from safehandle_debug.ledger import Ledger
 from safehandle_debug.ledger._index import BUCKETS, LIFETIMES, Index
 from safehandle_debug.ledger.census import Census
 from safehandle_debug.recording import format as shd
@@ -233,3 +234,16 @@ def test_census_of_a_recording(tmp_path: Path) -> None:
     assert [raw.serial for raw in census.open_at(middle)] == serials[4:]
     assert [raw.value for raw in census.open_at(3)] == [3, 4, 5]
     assert census.open_at(0) == []
+
+
+def test_several_histories_in_one_pass(tmp_path: Path) -> None:
+    """With their events; a serial that nobody had is left out."""
+    book = RecordingBuilder()
+    stack = book.stack_here()
+    serials = [book.acquire(value=n, stack=stack) for n in range(3, 6)]
+    book.close(serials[0], stack=stack)
+    with Ledger(open_recording(book.write(tmp_path))) as ledger:
+        ledger.refresh()
+        found = ledger.histories_of([serials[0], serials[2], 99])
+        assert [history.serial for history in found] == [serials[0], serials[2]]
+        assert [event.kind for event in found[0].events] == ["acquire", "close"]

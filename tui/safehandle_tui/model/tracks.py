@@ -335,8 +335,7 @@ class Track:
         }
         missing = (self._left | wrong) - {history.serial for history in histories}
         if missing:
-            # One pass over everything beats a look-up for each of many.
-            histories += [each for each in self._ledger.histories() if each.serial in missing]
+            histories += self._ledger.histories_of(missing)
             histories.sort(key=lambda history: history.serial)
         rows = self._make_rows(histories)
         if len(self._rows) > 2 * len(rows) + _MOST_ENDED:
