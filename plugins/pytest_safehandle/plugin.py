@@ -54,6 +54,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="Record the life of every handle (full, default), or of a sample.",
     )
     group.addoption(
+        "--handles-fds",
+        dest="handles_fds",
+        action="store_true",
+        default=None,
+        help="Judge all descriptors and child processes too, whoever opened them (default).",
+    )
+    group.addoption(
+        "--no-handles-fds",
+        dest="handles_fds",
+        action="store_false",
+        default=None,
+        help="Judge SafeHandles only.",
+    )
+    group.addoption(
         "--handles-recording",
         metavar="PATH",
         default=None,
@@ -81,6 +95,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini("handles", "Check handles, as --handles does.", type="bool", default=False)
     parser.addini("handles_on_leak", "Default of --handles-on-leak: error, warn.", default="error")
     parser.addini("handles_level", "Default of --handles-level: sampled, full.", default="full")
+    parser.addini("handles_fds", "Default of --handles-fds: true, false.", default="true")
     parser.addini(
         "handles_allow",
         "Sites whose handles may stay open, one a line: path-glob:function-glob of a frame that"

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -21,12 +22,17 @@ from safehandle_debug.activate.session import (
     start_ticks,
 )
 
+QUARANTINE: Final = 256  # closed numbers that nobody gets for a while
+
 
 class Recorder:
     """The recording of this process: the one that was running, or our own."""
 
-    def __init__(self, *, started: bool, session: str | None, previous: str | None) -> None:
+    def __init__(
+        self, *, started: bool, watching: bool, session: str | None, previous: str | None
+    ) -> None:
         self._started = started  # by us, hence stopped by us
+        self._watching = watching  # started by us
         self._session = session  # folder that we put into the environment
         self._previous = previous  # what the environment had before
 
@@ -42,7 +48,8 @@ class Recorder:
             settings.level_given and settings.level != _native.level()
         )
         if running and not wanted:
-            return cls(started=False, session=None, previous=None)
+            watching = _watch(settings)
+            return cls(started=False, watching=watching, session=None, previous=None)
         previous = os.environ.get(SESSION_VARIABLE)
         session: str | None = None
         try:
@@ -62,10 +69,14 @@ class Recorder:
         except (SessionError, OSError, ValueError, RuntimeError) as error:
             leave_session(session, previous)
             raise pytest.UsageError(f"--handles cannot record: {error}") from None
-        return cls(started=True, session=session, previous=previous)
+        watching = _watch(settings)
+        return cls(started=True, watching=watching, session=session, previous=previous)
 
     def stop(self) -> None:
-        """Ends the recording, if it is ours."""
+        """Ends the watch and the recording, as far as they are ours."""
+        if self._watching:
+            self._watching = False
+            _native.watch_stop()
         if not self._started:
             return
         self._started = False
@@ -80,6 +91,23 @@ class Recorder:
         if _native.recording_path() is None:
             return "the recording was stopped by a test: later tests were not judged"
         return None
+
+
+def _watch(settings: Settings) -> bool:
+    """Watches descriptors, unless they are watched; whether it is ours to stop.
+
+    Raises:
+        pytest.UsageError: they cannot be watched here.
+    """
+    if not settings.fds or _native.watch_status()["on"]:
+        return False
+    try:
+        _native.watch_start(QUARANTINE)
+    except OSError as error:
+        raise pytest.UsageError(
+            f"--handles cannot watch descriptors: {error}; use --no-handles-fds"
+        ) from None
+    return True
 
 
 def prepare_path(template: str) -> str:

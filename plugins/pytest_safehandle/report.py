@@ -122,8 +122,14 @@ class Writer:
         """What is wrong and where, in one line."""
         handle = finding.handle
         where = self.place(site_of(finding.culprit))
-        name = f"{handle.owner} #{handle.serial}"
+        name = f"{_name(handle)} #{handle.serial}"
         value = _value(handle)
+        if finding.kind == "recycled":
+            return f"{name} {self._recycled(finding, value, where)}"
+        if finding.kind == "use-after-close":
+            return f"{name} used after close: {value}{where}"
+        if finding.kind == "closed-behind-owner":
+            return f"{name} closed behind its owner: {value}{where}"
         if finding.kind == "double-release":
             return f"{name} released twice: {value}{where}"
         if finding.kind == "release-failed":
@@ -136,6 +142,14 @@ class Writer:
         if finding.kind == "leak":
             return f"{name} leaked: {value}, another value was set over it{where}"
         return f"{name} {DONE[finding.kind]}: {value}{where}"
+
+    def _recycled(self, finding: Finding, value: str, where: str) -> str:
+        act = next((e for e in reversed(finding.events) if e.kind == "recycled"), None)
+        done = f"{act.detail}()" if act is not None and act.detail else "the act"
+        reached = "would have reached" if finding.prevented else "reached"
+        victim = finding.victim
+        whose = self._short(victim, victim.site) if victim is not None else "another handle"
+        return f"used after its {value} was recycled{where}: {done} {reached} {whose}"
 
     def abandoned(self, handles: Sequence[History]) -> str:
         """The message of a test that left closing to finalizers."""
@@ -160,7 +174,7 @@ class Writer:
 
     def _short(self, handle: History, site: Frame | None) -> str:
         detail = f" {handle.detail!r}" if handle.detail else ""
-        return f"{handle.owner} {_value(handle)}{detail}{self.place(site)}"
+        return f"{_name(handle)} {_value(handle)}{detail}{self.place(site)}"
 
     def listed(self, handle: History, fixture: str | None = None) -> str:
         """One handle of many, in one line."""
@@ -168,7 +182,7 @@ class Writer:
         frames = self._user_frames(handle.opened)
         at = f", opened at {self.frame(frames[-1])}" if frames else ""
         by = f" by fixture {fixture}" if fixture else ""
-        return f"{handle.owner} #{handle.serial}, {_value(handle)}{detail}{at}{by}"
+        return f"{_name(handle)} #{handle.serial}, {_value(handle)}{detail}{at}{by}"
 
     def site(self, stack: tuple[Frame, ...]) -> str:
         """The site of a stack as a line, for grouping; "" when there is none."""
@@ -224,7 +238,10 @@ class Writer:
         handle = finding.handle
         lines = self._events(handle.events, handle.opened)
         if finding.victim is not None:
-            lines.append(_row("other owner", self._short(finding.victim, finding.victim.site)))
+            word = "victim" if finding.kind == "recycled" else "other owner"
+            lines.append(_row(word, self._short(finding.victim, finding.victim.site)))
+            if finding.kind == "recycled":
+                lines += self._stack("victim opened", finding.victim.opened)
         if handle.task:
             lines.append(_row("task", handle.task))
         if handle.thread not in ("MainThread", ""):
@@ -294,7 +311,15 @@ class Writer:
         elif event.kind == "double-owner":
             word = "owned again"
         elif event.kind == "use-closed":
-            word = "used closed"
+            word, after = "used closed", f" ({event.detail})" if event.detail else ""
+        elif event.kind == "recycled":
+            word, after = "used stale", f" ({event.detail})" if event.detail else ""
+        elif event.kind == "closed-behind":
+            word, after = "closed behind", f" ({event.detail})" if event.detail else ""
+        elif event.kind == "owned":
+            word = "owner"
+        elif event.kind == "disowned":
+            word = "let go"
         elif event.kind == "set-value":
             word = "overwritten"
         whole = event.kind not in _REFERENCES or self._verbosity >= 2
@@ -343,7 +368,11 @@ def _row(word: str, text: str) -> str:
 
 def _title(handle: History) -> str:
     detail = f" {handle.detail!r}" if handle.detail else ""
-    return f"{handle.owner} #{handle.serial}, {_value(handle)}{detail}"
+    return f"{_name(handle)} #{handle.serial}, {_value(handle)}{detail}"
+
+
+def _name(handle: History) -> str:
+    return handle.owner if handle.owner not in ("", "raw") else handle.kind
 
 
 def _value(handle: History) -> str:

@@ -30,6 +30,7 @@ class Settings:
     Args:
         level: "sampled" or "full".
         level_given: by option: wins over SAFEHANDLE_DEBUG.
+        fds: all descriptors and child processes are judged.
         recording: path with {worker} and {pid}.
         settle_s: longest wait for other threads, in seconds.
         json: path of the report to write.
@@ -40,6 +41,7 @@ class Settings:
         "abandoned",
         "allow",
         "baseline",
+        "fds",
         "json",
         "level",
         "level_given",
@@ -55,6 +57,7 @@ class Settings:
         on_leak: OnLeak,
         level: str,
         level_given: bool,
+        fds: bool,
         recording: str | None,
         allow: tuple[Site, ...],
         settle_s: float,
@@ -66,6 +69,7 @@ class Settings:
         self.on_leak = on_leak
         self.level = level
         self.level_given = level_given
+        self.fds = fds
         self.recording = recording
         self.allow = allow
         self.settle_s = settle_s
@@ -83,10 +87,12 @@ def read_settings(config: pytest.Config, options: object) -> Settings:
     """
     level = getattr(options, "handles_level", None)
     on_leak = getattr(options, "handles_on_leak", None)
+    fds: bool | None = getattr(options, "handles_fds", None)
     return Settings(
         on_leak=cast(OnLeak, on_leak or _one_of(config, "handles_on_leak", ("error", "warn"))),
         level=level or _one_of(config, "handles_level", ("sampled", "full")),
         level_given=level is not None,
+        fds=_switch(config, "handles_fds") if fds is None else fds,
         recording=getattr(options, "handles_recording", None),
         allow=_sites(config, "handles_allow"),
         settle_s=_seconds(config, "handles_settle"),
@@ -116,6 +122,15 @@ def _one_of(config: pytest.Config, name: str, accepted: Sequence[str]) -> str:
     if value not in accepted:
         raise pytest.UsageError(f"ini option '{name}': use {_either(accepted)}, not '{value}'")
     return value
+
+
+def _switch(config: pytest.Config, name: str) -> bool:
+    words = {"true": True, "1": True, "yes": True, "on": True}
+    words |= {"false": False, "0": False, "no": False, "off": False}
+    value = str(config.getini(name)).strip()
+    if value.lower() not in words:
+        raise pytest.UsageError(f"ini option '{name}': use true or false, not '{value}'")
+    return words[value.lower()]
 
 
 def _seconds(config: pytest.Config, name: str) -> float:

@@ -66,6 +66,8 @@ class Summary:
     def pytest_report_header(self) -> str:
         settings = self._settings
         words = f"handles: on, level={self.level}, on-leak={settings.on_leak}"
+        if not settings.fds:
+            words += ", SafeHandles only"
         return f"{words}, recording={settings.recording}" if settings.recording else words
 
     @pytest.hookimpl(trylast=True)

@@ -12,6 +12,9 @@ DONE: Final = {
     "double-release": "released twice",
     "release-failed": "not released",
     "double-owner": "owned twice",
+    "recycled": "recycled",
+    "use-after-close": "used after close",
+    "closed-behind-owner": "closed behind their owner",
     "abandoned": "abandoned",
 }
 

@@ -138,7 +138,11 @@ TALK_TO_THE_CORE = {
     "safehandle_debug.findings.holders.told",
     "safehandle_debug.ledger.provenance",  # a handle's own history, asked of itself
     "safehandle_debug.tracemalloc_ext.tracing",  # asks of its own process
-    "safehandle_debug.testing",  # judges its own process, as the plugin does
+    # They judge their own process, as the plugin does.
+    "safehandle_debug.testing.check",
+    "safehandle_debug.testing.reach",
+    "safehandle_debug.testing.reader",
+    "safehandle_debug.testing.settling",
 }
 
 
