@@ -32,7 +32,7 @@ OPTIONS = (
     "tracemalloc=on|off",
 )
 # Whether descriptors are watched when neither word asks for it or forbids it.
-FDS = False
+FDS = True
 
 ON_ERROR = ("record", "warn", "raise", "abort")
 

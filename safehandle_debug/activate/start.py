@@ -120,6 +120,10 @@ def _tell_holders() -> None:
     """Leaves word who holds what is still open; only then is anything loaded."""
     if _native.recording_path() is None or not _native.open_since(0):
         return
+    if issubclass(getattr(sys, "last_type", None) or object, KeyboardInterrupt):
+        # The process is to die of SIGINT, and CPython forgets that as soon as a
+        # string is executed, as many modules do when they are imported.
+        return
     import gc
 
     was_enabled = gc.isenabled()

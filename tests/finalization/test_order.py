@@ -189,7 +189,7 @@ assert len(log) == 6
 assert _native.live_count() == 0
 assert unraisable == [], unraisable
 """,
-        level="full",
+        level="full,fds=off",
     ).ok()
 
 
@@ -221,7 +221,7 @@ for kind in (SafeFileHandle, Subclass):
     assert not os.path.exists(f"/proc/self/fd/{fd}")
     assert _native.live_count() == 0
 """,
-        level="full",
+        level="full,fds=off",
     ).ok()
 
 

@@ -167,12 +167,15 @@ def run_program(
     source: str,
     folder: Path,
     *args: str,
-    level: str | None = "full",
+    level: str | None = "full,fds=off",
     env: Mapping[str, str] | None = None,
     options: Sequence[str] = (),
     timeout: float = TIMEOUT_S,
 ) -> Run:
     """Runs `source` as a script of its own under SAFEHANDLE_DEBUG=`level`.
+
+    Unless told otherwise SafeHandles alone are recorded: whoever asks for
+    descriptors says `fds=on`.
 
     `options` go to the interpreter.  The recordings go into `folder`/sessions.
     A program that hangs is killed with its whole process group and fails."""
