@@ -92,7 +92,7 @@ def test_what_it_catches_is_what_reports_say() -> None:
     text = (ROOT / "README.md").read_text()
     quotes = re.findall(r"^- \*\*.*? \u2014 `([^`]+)`", text, re.MULTILINE | re.DOTALL)
     reports = "".join(steady(path.read_text()) for path in SAMPLES.glob("*.expected.txt"))
-    assert len(quotes) == 6
+    assert len(quotes) == 7
     for quote in quotes:
         assert steady(normalised(" ".join(quote.split()))).strip() in reports
 

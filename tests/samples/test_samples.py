@@ -53,7 +53,11 @@ SAMPLE_FINDINGS = {
     "finalizer_needs_handle": [
         Expected("abandoned", 1, "Log.__init__", "self.handle = SafeFileHandle.open(path, FLAGS)")
     ],
+    "stale_number": [
+        Expected("recycled", 1, "Journal.write", "os.write(self.number, line.encode())")
+    ],
     "buffered_data": [
+        Expected("abandoned", 50, "by_open", 'return open(path, "w", encoding="utf-8")'),
         Expected(
             "abandoned",
             50,
