@@ -93,6 +93,21 @@ RULES: Final = (
 )
 _INSTALLED: Final = (
     _rule(
+        "loky/backend/resource_tracker.py",
+        r"ResourceTracker\..*",
+        "one tracker process and its pipe serve the program for its whole life",
+    ),
+    _rule(
+        "gunicorn/workers/base.py",
+        r"Worker\.init_process",
+        "a worker keeps the pipe that wakes it until it goes itself",
+    ),
+    _rule(
+        "gevent/hub.py",
+        r"Hub\..*",
+        "a hub and its event loop live as long as their thread",
+    ),
+    _rule(
         "uvloop/__init__.py",
         r".*new_event_loop",
         "libuv keeps a pipe for signals until its library is unloaded, after the end",

@@ -243,6 +243,11 @@ def resource_tracker(book: RecordingBuilder) -> None:
     book.acquire("child", value=12, stack=in_library(book, place))
 
 
+def loop_of_a_library(book: RecordingBuilder) -> None:
+    hub = frame("/venv/lib/python3.12/site-packages/gevent/hub.py", "Hub.run")
+    book.acquire("raw", stack=book.stack([hub, frame("/srv/app.py", "main")]))
+
+
 def queue(book: RecordingBuilder) -> None:
     stack = in_library(
         book,
@@ -268,6 +273,7 @@ PROGRAMS = [
     child_that_still_runs,
     closed_number_refused,
     resource_tracker,
+    loop_of_a_library,
     queue,
 ]
 
