@@ -275,3 +275,26 @@ def test_watching_costs_the_watched_process_nothing(program: Program, sessions_r
         screen.type("q")
         assert screen.exit_status() == 0
     assert (stat.read_text().rpartition(")")[2].split()[11:13], recording.read_bytes()) == before
+
+
+@pytest.mark.slow
+def test_the_leak_of_a_real_program_is_called_so(tmp_path: Path, sessions_root: Path) -> None:
+    """The sample gateway, after some seconds: the word, and the line."""
+    root = Path(__file__).parents[2]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    gateway = subprocess.Popen(
+        ["python", "samples/gateway.py", "--demo"],
+        cwd=root,
+        env=environment(sessions_root, PATH=path, SAFEHANDLE_DEBUG="full,fds=off"),
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        with terminal(str(gateway.pid), sessions=sessions_root) as screen:
+            screen.wait_for("LEAK")
+            screen.type("T")  # paints everything anew
+            screen.wait_for("Downloads.start")
+            screen.type("q")
+            assert screen.exit_status() == 0
+    finally:
+        gateway.send_signal(signal.SIGINT)
+        gateway.wait(BOUND_S)
