@@ -463,6 +463,10 @@ def watch_start(quarantine: int = 0, arm: int = 0) -> None:
     open before stacks are recorded, 0: from the start.  Raises OSError."""
 
 def watch_stop() -> None: ...
+def watch_pause() -> None:
+    """What this thread opens and closes from now on goes unseen; nests."""
+
+def watch_resume() -> None: ...
 def watch_reconcile() -> int:
     """Compares with /proc/self/fd; returns how many differences were recorded."""
 

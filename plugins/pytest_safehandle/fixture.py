@@ -10,6 +10,7 @@ import pytest
 
 from pytest_safehandle.recorder import Recorder
 from pytest_safehandle.report import Leak, Writer
+from pytest_safehandle.runner import tests_own
 from pytest_safehandle.session import HandlesSession, running
 from pytest_safehandle.settings import Settings, read_settings
 from safehandle_debug import _native
@@ -141,7 +142,7 @@ class SessionHandles:
     @property
     def opened(self) -> int:
         """How many handles there have been."""
-        return _native.newest_serial() - self._mark
+        return self._reader.count_since(self._mark)
 
     @property
     def found(self) -> dict[str, int]:
@@ -156,8 +157,8 @@ def tracked_session(config: pytest.Config) -> Iterator[SessionHandles]:
     if session is not None:
         yield SessionHandles(session.judge.reader, session)
         return
-    _record(config)
-    reader = Reader(str(config.invocation_params.dir), time.time_ns())
+    settings = _record(config)
+    reader = Reader(str(config.invocation_params.dir), time.time_ns(), tests_own(settings))
     try:
         yield SessionHandles(reader, None)
     finally:
@@ -188,7 +189,7 @@ def tracked(request: pytest.FixtureRequest) -> Iterator[Handles]:
         yield handles
         return
     settings = _record(config)
-    reader = Reader(folder, time.time_ns())
+    reader = Reader(folder, time.time_ns(), tests_own(settings))
     writer = Writer(folder, config.get_verbosity("handles"), time.time_ns)
     try:
         yield Handles(reader, writer, settings.settle_s, folder)

@@ -23,7 +23,7 @@ from pytest_safehandle.hooks import HookFailed
 from pytest_safehandle.markers import Marker
 from pytest_safehandle.report import Leak, Writer
 from pytest_safehandle.run import Run
-from pytest_safehandle.runner import is_of_runner
+from pytest_safehandle.runner import tests_own
 from pytest_safehandle.settings import Settings
 from safehandle_debug import _native
 from safehandle_debug.findings import Finding, findings_of, to_json
@@ -62,7 +62,7 @@ class Judge:
     ) -> None:
         self.settings = settings
         self.scopes = scopes
-        self.reader = Reader(folder, since_ns)
+        self.reader = Reader(folder, since_ns, tests_own(settings))
         self.writer = Writer(folder, verbosity, time.time_ns)
         self._folder = folder
         self._notes: list[str] = []  # for the end of the session
@@ -83,8 +83,6 @@ class Judge:
         blamed: list[Finding] = []
         for misuse in self.reader.new_misuses():
             finding = misuse.finding
-            if not self._is_judged(finding.handle):
-                continue
             if self._is_late(run, misuse):
                 line = self.writer.misuse_line(finding)
                 self._notes.append(f"{line}, finalized after {finding.handle.test}")
@@ -206,13 +204,9 @@ class Judge:
         return [
             history
             for history in self.reader.histories(serials)
-            if self._is_judged(history)
-            and self._open_finding(history) is not None
+            if self._open_finding(history) is not None
             and not any(site.covers(history) for site in sites)
         ]
-
-    def _is_judged(self, history: History) -> bool:
-        return not history.watched or (self.settings.fds and not is_of_runner(history))
 
     def _open_finding(self, history: History) -> Finding | None:
         found = findings_of(history, over=True, cwd=self._folder)
@@ -272,7 +266,6 @@ class Judge:
             history
             for history in self.reader.finalized_since(run.seq)
             if history.serial > run.mark
-            and self._is_judged(history)
             and any(
                 f.kind == "abandoned" for f in findings_of(history, over=True, cwd=self._folder)
             )

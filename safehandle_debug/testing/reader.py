@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -56,10 +56,17 @@ class Reader:
     Args:
         folder: absolute path that shown paths are relative to.
         since_ns: misuse before this time, in ns since 1970, is not told.
+        is_judged: of all handles those that the others are; by default each.
     """
 
-    def __init__(self, folder: str, since_ns: int) -> None:
+    def __init__(
+        self,
+        folder: str,
+        since_ns: int,
+        is_judged: Callable[[History], bool] = lambda history: True,
+    ) -> None:
         self._folder = folder
+        self._is_judged = is_judged
         self._since_ns = since_ns
         self._ledger: Ledger | None = None
         self._read_to = 0  # seq: misuses up to here have been told
@@ -80,11 +87,16 @@ class Reader:
         path = _native.recording_path()
         if path is None:
             return None
-        ledger = self._ledger
-        if ledger is None or ledger.recording.path != Path(path):
-            self.close()
-            ledger = self._ledger = Ledger(open_recording(path))
-        ledger.refresh()
+        # What is opened to look at the others is none of them.
+        _native.watch_pause()
+        try:
+            ledger = self._ledger
+            if ledger is None or ledger.recording.path != Path(path):
+                self.close()
+                ledger = self._ledger = Ledger(open_recording(path))
+            ledger.refresh()
+        finally:
+            _native.watch_resume()
         return ledger
 
     def histories(self, serials: Collection[int]) -> list[History]:
@@ -100,7 +112,7 @@ class Reader:
         rest = set(ordered[MOST_WHOLE:])
         if rest:
             found += [history for history in ledger.open() if history.serial in rest]
-        return [history for history in found if history is not None]
+        return [each for each in found if each is not None and self._is_judged(each)]
 
     def opened_since(self, mark: int, kind: str | None = None) -> list[History]:
         """The handles opened after serial `mark`, oldest first; with `kind`
@@ -115,10 +127,20 @@ class Reader:
             and not history.borrowed
             and not history.inherited
             and kind in (None, history.kind)
+            and self._is_judged(history)
         ]
         if len(found) <= MOST_WHOLE:
             return self.histories([history.serial for history in found])
         return sorted(found, key=lambda history: history.serial)
+
+    def count_since(self, mark: int) -> int:
+        """How many handles were opened after serial `mark`."""
+        ledger = self.ledger()
+        if ledger is None:
+            return _native.newest_serial() - mark
+        return sum(
+            history.serial > mark and self._is_judged(history) for history in ledger.histories()
+        )
 
     def events_since(self, seq: int) -> list[Event]:
         """The events after `seq`, oldest first."""

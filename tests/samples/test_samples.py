@@ -63,7 +63,7 @@ SAMPLE_FINDINGS = {
             50,
             "by_stream",
             "handle = SafeFileHandle.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)",
-        )
+        ),
     ],
     "interrupted_open": [
         Expected(

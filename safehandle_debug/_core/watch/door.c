@@ -35,6 +35,27 @@ watch_stop(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
     Py_RETURN_NONE;
 }
 
+PyDoc_STRVAR(watch_pause_doc,
+"watch_pause()\n--\n\n"
+"What this thread opens and closes from now on goes unseen; nests.");
+
+static PyObject *
+watch_pause(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    shd_watch_enter();
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(watch_resume_doc,
+"watch_resume()\n--\n\nEnds one watch_pause().");
+
+static PyObject *
+watch_resume(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    shd_watch_leave();
+    Py_RETURN_NONE;
+}
+
 PyDoc_STRVAR(watch_reconcile_doc,
 "watch_reconcile()\n--\n\n"
 "Compares with /proc/self/fd; returns how many differences were recorded.");
@@ -69,6 +90,8 @@ static PyMethodDef methods[] = {
     {"watch_start", (PyCFunction)(void (*)(void))watch_start,
      METH_VARARGS | METH_KEYWORDS, watch_start_doc},
     {"watch_stop", watch_stop, METH_NOARGS, watch_stop_doc},
+    {"watch_pause", watch_pause, METH_NOARGS, watch_pause_doc},
+    {"watch_resume", watch_resume, METH_NOARGS, watch_resume_doc},
     {"watch_reconcile", watch_reconcile, METH_NOARGS, watch_reconcile_doc},
     {"watch_status", watch_status, METH_NOARGS, watch_status_doc},
     {NULL, NULL, 0, NULL},
