@@ -207,7 +207,14 @@ def _events(finding: Finding) -> Markup:
     return element(
         "details",
         element("summary", plural(len(events), "event")),
-        element("div", table, class_="wide", tabindex="0", role="region", aria_label="Events"),
+        element(
+            "div",
+            table,
+            class_="wide",
+            tabindex="0",
+            role="region",
+            aria_label=f"Events: {finding.message}",
+        ),
         element("p", f"and {more:,} more") if more > 0 else "",
     )
 

@@ -95,7 +95,7 @@ def test_a_file_size_limit_from_the_start(run: Callable[..., Run]) -> None:
         """
         import os, resource, subprocess, sys
         limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
-        environment = {**os.environ, "SAFEHANDLE_DEBUG": "full"}
+        environment = {**os.environ, "SAFEHANDLE_DEBUG": "full,fds=off"}
         source = (
             "from safehandle_debug import SafeFileHandle; import os\\n"
             "SafeFileHandle.open('/dev/null', os.O_RDONLY).close(); print('unharmed')"
@@ -137,7 +137,7 @@ def test_too_little_address_space_from_the_start(run: Callable[..., Run]) -> Non
         """
         import os, resource, subprocess, sys
         limit = lambda: resource.setrlimit(resource.RLIMIT_AS, (192 << 20, 192 << 20))
-        environment = {**os.environ, "SAFEHANDLE_DEBUG": "full"}
+        environment = {**os.environ, "SAFEHANDLE_DEBUG": "full,fds=off"}
         source = (
             "from safehandle_debug import SafeFileHandle; import os\\n"
             "SafeFileHandle.open('/dev/null', os.O_RDONLY).close(); print('unharmed')"
@@ -214,7 +214,7 @@ for _ in range(50):
             pass
 os.kill(os.getpid(), 9)
 """,
-        level="full,size=1M",
+        level="full,fds=off,size=1M",
     )
     assert result.code == -9
     (path,) = result.recordings
@@ -247,7 +247,7 @@ def test_details_leave_room_for_names(run: Callable[..., Run]) -> None:
         later()
         os.kill(os.getpid(), 9)
         """,
-        level="full,size=2M",
+        level="full,fds=off,size=2M",
     )
     assert result.code == -9, result.err
     (path,) = result.recordings
@@ -332,7 +332,7 @@ def test_killed_with_many_threads(run: Callable[..., Run], round_: int) -> None:
             pass
         os.kill(os.getpid(), signal.SIGKILL)
         """,
-        level="full,size=4M",
+        level="full,fds=off,size=4M",
     )
     assert result.code == -9, result.err
     (path,) = result.recordings

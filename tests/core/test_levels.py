@@ -36,7 +36,7 @@ def test_off_records_nothing(run: Callable[..., Run]) -> None:
     assert result.lines == ["1"]
 
 
-@pytest.mark.parametrize("level", [None, "off", "sampled", "full"])
+@pytest.mark.parametrize("level", [None, "off", "sampled,fds=off", "full,fds=off"])
 def test_handles_behave_alike_at_every_level(run: Callable[..., Run], level: str | None) -> None:
     result = run(
         """

@@ -53,7 +53,7 @@ def test_what_a_reader_sees_is_sound(
     """Opened anew and followed, with blocks recycled under it."""
     outcome: list[Run] = []
     program = threading.Thread(
-        target=lambda: outcome.append(run(STORM, level=f"full,size={size}"))
+        target=lambda: outcome.append(run(STORM, level=f"full,fds=off,size={size}"))
     )
     program.start()
     try:

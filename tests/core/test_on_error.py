@@ -21,12 +21,14 @@ fd = handle.handle
 
 
 def test_record_says_nothing(run: Callable[..., Run]) -> None:
-    result = run(TOO_OFTEN + "too_often(handle)\n", level="full,on_error=record").ok()
+    result = run(TOO_OFTEN + "too_often(handle)\n", level="full,fds=off,on_error=record").ok()
     assert result.err == ""
 
 
 def test_warn(run: Callable[..., Run]) -> None:
-    result = run(TOO_OFTEN + "too_often(handle)\nprint('on')\n", level="full,on_error=warn").ok()
+    result = run(
+        TOO_OFTEN + "too_often(handle)\nprint('on')\n", level="full,fds=off,on_error=warn"
+    ).ok()
     assert result.lines == ["on"]
     assert "RuntimeWarning" in result.err
     assert "SafeFileHandle" in result.err
@@ -44,14 +46,14 @@ except RuntimeError as error:
 assert handle.is_closed
 assert not os.path.exists(f"/proc/self/fd/{fd}")
 """,
-        level="full,on_error=raise",
+        level="full,fds=off,on_error=raise",
     ).ok()
     assert result.lines == ["HandleStateError"]
 
 
 def test_abort(run: Callable[..., Run]) -> None:
     """The process stops where it went wrong, and its recording tells why."""
-    result = run(TOO_OFTEN + "too_often(handle)\n", level="full,on_error=abort")
+    result = run(TOO_OFTEN + "too_often(handle)\n", level="full,fds=off,on_error=abort")
     assert result.code == -signal.SIGABRT
     assert "too_often" in result.err
 
@@ -74,7 +76,7 @@ def test_finalizers_never_raise(run: Callable[..., Run], mode: str) -> None:
             gc.collect()
         print("on")
         """,
-        level=f"full,on_error={mode}",
+        level=f"full,fds=off,on_error={mode}",
     ).ok()
     assert result.lines == ["on"]
     events = [event for history in result.first().handles for event in history.events]
@@ -93,7 +95,7 @@ def test_correct_programs_are_left_alone(run: Callable[..., Run], mode: str) -> 
                     pass
         kept = both(6)
         """,
-        level=f"full,on_error={mode}",
+        level=f"full,fds=off,on_error={mode}",
     ).ok()
     assert result.err == ""
     assert sorted(result.released) == [5, 6]

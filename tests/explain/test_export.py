@@ -50,7 +50,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where a program ran whose recording is large."""
     folder = tmp_path_factory.mktemp("export")
     (folder / "app.py").write_text(PROGRAM)
-    value = f"full,size={max(EVENTS // 10_000, 16)}M"
+    value = f"full,fds=off,size={max(EVENTS // 10_000, 16)}M"
     environment = {"SAFEHANDLE_DEBUG": value, "SAFEHANDLE_DEBUG_DIR": str(folder / "s")}
     command = [sys.executable, "app.py", str((EVENTS - 14) // 2)]
     assert run(command, cwd=folder, env=environment, timeout=600).returncode == 0

@@ -79,7 +79,7 @@ FAULTS = [
 ]
 
 
-@pytest.mark.parametrize("level", ["off", "full"])
+@pytest.mark.parametrize("level", ["off", "full,fds=off"])
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_each_call_fails_in_turn(
     run: Callable[..., Run], failing: Path, scenario: str, level: str

@@ -285,10 +285,14 @@ def test_the_leak_of_a_real_program_is_called_so(tmp_path: Path, sessions_root: 
     gateway = subprocess.Popen(
         ["python", "samples/gateway.py", "--demo"],
         cwd=root,
-        env=environment(sessions_root, PATH=path, SAFEHANDLE_DEBUG="full,fds=off"),
-        stdout=subprocess.DEVNULL,
+        env=environment(
+            sessions_root, PATH=path, SAFEHANDLE_DEBUG="full,fds=off", PYTHONUNBUFFERED="1"
+        ),
+        stdout=subprocess.PIPE,
     )
+    assert gateway.stdout is not None
     try:
+        gateway.stdout.readline()  # it serves, hence it records
         with terminal(str(gateway.pid), sessions=sessions_root) as screen:
             screen.wait_for("LEAK")
             screen.type("T")  # paints everything anew
@@ -297,4 +301,5 @@ def test_the_leak_of_a_real_program_is_called_so(tmp_path: Path, sessions_root: 
             assert screen.exit_status() == 0
     finally:
         gateway.send_signal(signal.SIGINT)
+        gateway.stdout.close()
         gateway.wait(BOUND_S)
