@@ -301,5 +301,4 @@ def test_the_leak_of_a_real_program_is_called_so(tmp_path: Path, sessions_root: 
             assert screen.exit_status() == 0
     finally:
         gateway.send_signal(signal.SIGINT)
-        gateway.stdout.close()
-        gateway.wait(BOUND_S)
+        gateway.communicate(timeout=BOUND_S)
