@@ -9,11 +9,11 @@ import sys
 
 PROGRAM = """
 from safehandle_debug.cli.progress import progress
+from time import monotonic
 with progress("reading", 4, patience_s=PATIENCE) as step:
-    for _ in range(400_000):
-        step(0)
     step(2)
-    for _ in range(400_000):
+    until = monotonic() + 0.3  # it paints ten times a second
+    while monotonic() < until:
         step(0)
 print("done")
 """
