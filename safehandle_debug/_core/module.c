@@ -1,10 +1,10 @@
 /* The extension module: the core's interface to the floors above it. */
-#include "clock.h"
-#include "depot.h"
-#include "events.h"
-#include "process.h"
-#include "recorder.h"
-#include "unwind.h"
+#include "recording/clock.h"
+#include "recording/depot.h"
+#include "lifetime/events.h"
+#include "lifetime/process.h"
+#include "recording/recorder.h"
+#include "recording/unwind.h"
 #include "locals.h"
 #include "watch/judge.h"
 

@@ -1,9 +1,9 @@
 /* The whole life of one handle that is nothing but a number, for tests of the
  * recorder: foreign code calls it as the descriptor watch does, with the GIL
  * or without, also from threads that Python has never heard of. */
-#include "handle.h"
-#include "record.h"
-#include "table.h"
+#include "lifetime/handle.h"
+#include "recording/record.h"
+#include "recording/table.h"
 
 /* NULL when it was recorded. */
 static void *

@@ -45,7 +45,7 @@ General layout:
 - `cffi`       the same for libraries declared to cffi
 - `argument`   handles in ctypes' own argtypes; loaded when first used
 
-The call itself is in the C core (`_core/call.h`).  It does not go through
+The call itself is in the C core (`_core/marshal/call.h`).  It does not go through
 ctypes or libffi: ctypes turns a result into an int, which can fail, before
 anybody owns it, and libffi's headers are not everywhere that a C compiler is.
 """

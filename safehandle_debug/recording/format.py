@@ -1,4 +1,4 @@
-"""The layout of a recording: `_core/format.h` once more, in Python.
+"""The layout of a recording: `_core/recording/format.h` once more, in Python.
 
 A test compiles the header's sizes and offsets and holds the two equal.  The
 drawing and the rules of tear-free reading are in the header.

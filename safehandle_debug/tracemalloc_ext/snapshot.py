@@ -14,7 +14,7 @@ from safehandle_debug.recording import open_recording
 
 __all__ = ["DOMAIN", "HandleTrace", "Snapshot", "traces_of"]
 
-DOMAIN: Final = 0x5AFE  # as in _core/events.c
+DOMAIN: Final = 0x5AFE  # as in _core/lifetime/events.c
 _BYTES: Final = re.compile(r"(\d+) bytes at ", re.ASCII)
 _MAPPINGS: Final = ("mapped-view",)
 _OF_HANDLES: Final = ("kind", "owner")

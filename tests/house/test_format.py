@@ -19,7 +19,7 @@ import pytest
 
 from safehandle_debug.recording import format as mirror
 
-HEADER_FILE = pathlib.Path(__file__).parents[2] / "safehandle_debug/_core/format.h"
+HEADER_FILE = pathlib.Path(__file__).parents[2] / "safehandle_debug/_core/recording/format.h"
 
 CONSTANTS = ["VERSION", "HEADER_SIZE", "BLOCK_SIZE", "BLOCK_HEAD_SIZE", "BYTE_ORDER_MARK"]
 COUNTS = ["EVENTS_A_BLOCK", "LIVE_A_BLOCK"]

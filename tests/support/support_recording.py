@@ -1,4 +1,4 @@
-"""Writes recordings byte by byte, as `_core/format.h` draws them.
+"""Writes recordings byte by byte, as `_core/recording/format.h` draws them.
 
 For tests of everything above the core: a recording with any events one likes,
 also such as no real process would write.  Code objects come from real Python

@@ -1,7 +1,7 @@
 /* Beginning, end, forks; and the comparison with what the kernel says. */
 #define _GNU_SOURCE
 #include "callsites.h"
-#include "events.h"
+#include "lifetime/events.h"
 #include "interpose.h"
 #include "judge.h"
 #include "listing.h"

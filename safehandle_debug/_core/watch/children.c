@@ -1,6 +1,6 @@
 /* Child processes: handles that a wait gives back. */
 #define _GNU_SOURCE
-#include "events.h"
+#include "lifetime/events.h"
 #include "natural.h"
 #include "state.h"
 

@@ -1,7 +1,7 @@
 /* A number loses its handle: closed, replaced, swept away. */
 #define _GNU_SOURCE
 #include "callsites.h"
-#include "events.h"
+#include "lifetime/events.h"
 #include "judge.h"
 #include "natural.h"
 #include "owners.h"

@@ -1,5 +1,5 @@
 /* The watch's switch, as Python sees it. */
-#include "handle.h"
+#include "lifetime/handle.h"
 #include "interpose.h"
 #include "owners.h"
 #include "quarantine.h"

@@ -1,6 +1,6 @@
 #include "judge.h"
 
-#include "events.h"
+#include "lifetime/events.h"
 #include "natural.h"
 #include "owners.h"
 #include "state.h"

@@ -6,7 +6,7 @@
 #define SHD_JUDGE_H
 
 #include "numbers.h"
-#include "record.h"
+#include "recording/record.h"
 
 enum shd_wrong {
     SHD_WRONG_CLOSE,  /* of a number that was closed */

@@ -7,7 +7,7 @@
 #ifndef SHD_NUMBERS_H
 #define SHD_NUMBERS_H
 
-#include "table.h"
+#include "recording/table.h"
 #include "watch.h"
 
 enum shd_number_state {

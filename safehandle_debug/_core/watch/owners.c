@@ -2,7 +2,7 @@
 #include "owners.h"
 
 #include "callsites.h"
-#include "events.h"
+#include "lifetime/events.h"
 #include "owners_parts.h"
 #include "owners_slots.h"
 

@@ -13,7 +13,7 @@
 #define SHD_OWNERS_H
 
 #include "compat.h"
-#include "recorder.h"
+#include "recording/recorder.h"
 
 #include "watch.h"
 

@@ -3,7 +3,7 @@
  * Files close in the finalizer that all of `io` shares, which calls close():
  * of a buffer that dies, the file below is closed inside.  mmap, epoll and
  * sqlite3 close where their memory is freed. */
-#include "handle.h"
+#include "lifetime/handle.h"
 #include "owners_parts.h"
 #include "owners_slots.h"
 

@@ -1,7 +1,7 @@
 /* From a hook to Python: a call that the main thread makes when it can. */
 #include "interp.h"
 #include "owners_parts.h"
-#include "recorder.h"
+#include "recording/recorder.h"
 
 #include <errno.h>
 #include <stdatomic.h>

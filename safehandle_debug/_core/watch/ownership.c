@@ -1,6 +1,6 @@
 /* A number's handle gets an owner, or loses it. */
 #include "callsites.h"
-#include "events.h"
+#include "lifetime/events.h"
 #include "judge.h"
 #include "natural.h"
 #include "quarantine.h"

@@ -3,7 +3,7 @@
 #define SHD_WATCH_STATE_H
 
 #include "numbers.h"
-#include "record.h"
+#include "recording/record.h"
 
 extern _Atomic int shd_watch_is_on;
 /* 0 in a copy of the process that was made without libc's handlers: clone(). */

@@ -1,7 +1,7 @@
 /* A number gets a handle: opened, duplicated, found. */
 #define _GNU_SOURCE
 #include "callsites.h"
-#include "events.h"
+#include "lifetime/events.h"
 #include "judge.h"
 #include "natural.h"
 #include "quarantine.h"

@@ -12,7 +12,7 @@
 #ifndef SHD_WATCH_H
 #define SHD_WATCH_H
 
-#include "../format.h"
+#include "recording/format.h"
 #include "interpose.h"
 
 #include <stdatomic.h>

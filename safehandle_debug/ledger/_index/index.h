@@ -20,7 +20,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "format.h"
+#include "recording/format.h"
 
 /* Shared by all the files, and checked by Python against its own numbers. */
 #define IDX_BUCKETS 32   /* of births over the life of the process */

@@ -9,7 +9,7 @@
  * spawned here, or opened with reap=True) is reaped; of other children the
  * status is read and left for whoever waits for them. */
 #define _GNU_SOURCE
-#include "events.h"
+#include "lifetime/events.h"
 #include "order.h"
 #include "waiting.h"
 

@@ -1,6 +1,6 @@
 /* SafeSocketHandle: sockets, each acquired in one C call. */
 #define _GNU_SOURCE
-#include "events.h"
+#include "lifetime/events.h"
 
 #include <arpa/inet.h>
 #include <errno.h>

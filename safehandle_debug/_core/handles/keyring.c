@@ -4,7 +4,7 @@
  * to be installed.  Releasing revokes the key: a stale serial number answers
  * EKEYREVOKED from then on, and the kernel collects the key by itself. */
 #define _GNU_SOURCE
-#include "events.h"
+#include "lifetime/events.h"
 
 #include <errno.h>
 #include <linux/keyctl.h>

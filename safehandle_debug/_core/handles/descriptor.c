@@ -1,5 +1,5 @@
 /* What all descriptor types share: close(2), fileno() and the constructor. */
-#include "events.h"
+#include "lifetime/events.h"
 #include "watch/watch.h"
 
 #include <errno.h>

@@ -7,7 +7,7 @@
  * whatever went wrong before. */
 #include "call.h"
 
-#include "events.h"
+#include "lifetime/events.h"
 
 #include <dlfcn.h>
 #include <errno.h>

@@ -3,7 +3,7 @@
 #ifndef SHD_WAITING_H
 #define SHD_WAITING_H
 
-#include "handle.h"
+#include "lifetime/handle.h"
 
 #include <poll.h>
 

@@ -5,7 +5,7 @@
  * forgets by itself when somebody assigns to the class. */
 #include "handle.h"
 
-#include "record.h"
+#include "recording/record.h"
 
 #include <string.h>
 

@@ -5,7 +5,7 @@
  * done and nothing else. */
 #include "call.h"
 
-#include "events.h"
+#include "lifetime/events.h"
 
 #include <stddef.h>
 #include <string.h>

@@ -3,7 +3,7 @@
 #define SHD_EVENTS_H
 
 #include "handle.h"
-#include "record.h"
+#include "recording/record.h"
 
 enum shd_on_error {
     SHD_ON_ERROR_RECORD,

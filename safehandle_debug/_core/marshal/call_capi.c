@@ -2,7 +2,7 @@
 #include "call.h"
 
 #include "../include/safehandle_debug.h"
-#include "events.h"
+#include "lifetime/events.h"
 
 static shd_handle *
 as_handle(PyObject *object)

@@ -2,7 +2,7 @@
 #ifndef SHD_BUFFER_H
 #define SHD_BUFFER_H
 
-#include "handle.h"
+#include "lifetime/handle.h"
 
 typedef struct {
     shd_handle base; /* its value is the address of the first byte */

@@ -1,6 +1,6 @@
 /* What all handle types share: making them, their value, their methods. */
 #include "events.h"
-#include "thread.h"
+#include "recording/thread.h"
 
 #include <limits.h>
 #include <stddef.h>

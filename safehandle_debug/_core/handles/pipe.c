@@ -1,6 +1,6 @@
 /* SafePipeHandle: both ends of a pipe, made before the call that opens it. */
 #define _GNU_SOURCE
-#include "events.h"
+#include "lifetime/events.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -6,7 +6,7 @@
  * that made it only: a forked child has a copy of the handle, not of the
  * name. */
 #define _GNU_SOURCE
-#include "events.h"
+#include "lifetime/events.h"
 
 #include <errno.h>
 #include <fcntl.h>

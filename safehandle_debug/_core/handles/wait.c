@@ -1,6 +1,6 @@
 /* SafeWaitHandle: eventfd(2) and timerfd_create(2). */
 #define _GNU_SOURCE
-#include "events.h"
+#include "lifetime/events.h"
 #include "several.h"
 
 #include <errno.h>

@@ -2,7 +2,7 @@
 #define _GNU_SOURCE
 #include "waiting.h"
 
-#include "events.h"
+#include "lifetime/events.h"
 
 #include <errno.h>
 #include <limits.h>

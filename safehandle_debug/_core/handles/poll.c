@@ -3,7 +3,7 @@
  * Both wait with shd_wait_poll() and then read without blocking, so that
  * timeouts and signals are the same as for every other wait. */
 #define _GNU_SOURCE
-#include "events.h"
+#include "lifetime/events.h"
 #include "waiting.h"
 
 #include <errno.h>

@@ -20,7 +20,7 @@
 #ifndef SHD_CALL_H
 #define SHD_CALL_H
 
-#include "handle.h"
+#include "lifetime/handle.h"
 
 /* --- registers and stack (call_abi.c) --- */
 

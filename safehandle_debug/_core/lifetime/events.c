@@ -4,7 +4,7 @@
  * room. */
 #include "events.h"
 
-#include "depot.h"
+#include "recording/depot.h"
 #include "watch/watch.h"
 
 #include <stdlib.h>

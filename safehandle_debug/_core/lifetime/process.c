@@ -13,10 +13,10 @@
 #define _GNU_SOURCE
 #include "process.h"
 
-#include "depot.h"
+#include "recording/depot.h"
 #include "events.h"
-#include "recorder.h"
-#include "thread.h"
+#include "recording/recorder.h"
+#include "recording/thread.h"
 #include "watch/watch.h"
 
 #include <pthread.h>

@@ -10,7 +10,7 @@
 #define _GNU_SOURCE
 #include "buffer.h"
 
-#include "events.h"
+#include "lifetime/events.h"
 
 #include <errno.h>
 #include <sys/mman.h>

@@ -7,7 +7,7 @@
  * a thread that gets the same number at once is then later in the order of
  * events, as it is in truth. */
 #include "events.h"
-#include "thread.h"
+#include "recording/thread.h"
 
 #include "watch/watch.h"
 

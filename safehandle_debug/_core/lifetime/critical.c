@@ -20,7 +20,7 @@
 #include "handle.h"
 
 #include "process.h"
-#include "thread.h"
+#include "recording/thread.h"
 
 #define DEEPEST 20
 

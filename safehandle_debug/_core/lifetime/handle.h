@@ -3,9 +3,9 @@
 #define SHD_HANDLE_H
 
 #include "compat.h"
-#include "format.h"
+#include "recording/format.h"
 #include "interp.h"
-#include "table.h"
+#include "recording/table.h"
 
 #include <stdatomic.h>
 

@@ -5,7 +5,7 @@
 #ifndef SHD_CRYPTO_H
 #define SHD_CRYPTO_H
 
-#include "events.h"
+#include "lifetime/events.h"
 
 /* OpenSSL's objects, by address. */
 typedef struct ossl_lib_ctx_st shd_ossl_context;

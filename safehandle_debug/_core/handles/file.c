@@ -4,7 +4,7 @@
  * between the call's return and the object's owning the result there is no
  * bytecode, so no interrupt can fall there. */
 #define _GNU_SOURCE
-#include "events.h"
+#include "lifetime/events.h"
 
 #include <errno.h>
 #include <fcntl.h>
