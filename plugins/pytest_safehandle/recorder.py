@@ -13,7 +13,7 @@ import pytest
 from pytest_safehandle.settings import Settings
 from safehandle_debug import _native
 from safehandle_debug.activate.prune import prune
-from safehandle_debug.activate.session import (
+from safehandle_debug.session import (
     SESSION_VARIABLE,
     SessionError,
     create_session,

@@ -35,7 +35,7 @@ from pytest_safehandle.run import Run
 from pytest_safehandle.settings import Settings, read_settings
 from pytest_safehandle.summary import SUMMARY, ControllerSummary, Summary
 from safehandle_debug import _native
-from safehandle_debug.activate.session import SESSION_VARIABLE, SessionError
+from safehandle_debug.session import SESSION_VARIABLE, SessionError
 
 if TYPE_CHECKING:
     from pytest_safehandle.markers import Marker

@@ -10,6 +10,7 @@ import resource  # now, while there is a descriptor to load it with
 import warnings
 
 from safehandle_debug import _native
+from safehandle_debug.activate import stderr
 
 # Room for the reader, its modules and one recording, where the program has none.
 _SPARE = 32
@@ -37,8 +38,6 @@ def exhausted() -> None:
     if _told or path is None:
         return
     _told = True
-    from safehandle_debug.activate.start import say as tell
-
     try:
         text = _report(path)
     except Exception as error:
@@ -49,7 +48,7 @@ def exhausted() -> None:
             f" has them; here none was left to read the recording with ({error})"
         )
     for line in text.splitlines():
-        tell(line)
+        stderr.say(line)
 
 
 def asked(number: int) -> None:
@@ -61,9 +60,7 @@ def asked(number: int) -> None:
     try:
         write_holders(seconds=_SLICE_S, answer=number)
     except Exception as error:
-        from safehandle_debug.activate.start import say as tell
-
-        tell(f"who holds what cannot be told: {error}")
+        stderr.say(f"who holds what cannot be told: {error}")
 
 
 def _report(path: str) -> str:

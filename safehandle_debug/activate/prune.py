@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import time
 
-from safehandle_debug.activate.session import (
+from safehandle_debug.session import (
     folder_fault,
     parse_recording_name,
     parse_session_name,

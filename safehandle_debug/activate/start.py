@@ -15,7 +15,8 @@ import sys
 from safehandle_debug import _native
 from safehandle_debug.activate.options import OptionError, Options, parse
 from safehandle_debug.activate.prune import prune
-from safehandle_debug.activate.session import (
+from safehandle_debug.activate.stderr import say
+from safehandle_debug.session import (
     SESSION_VARIABLE,
     SessionError,
     create_session,
@@ -45,17 +46,6 @@ def start() -> None:
         return
     if options.level != "off":
         _record(options)
-
-
-def say(text: str) -> None:
-    """Writes one line to stderr, whatever `text` holds, if there is a stderr."""
-    line = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
-    try:
-        if sys.stderr is not None:
-            sys.stderr.write(f"safehandle-debug: {line}\n")
-            sys.stderr.flush()
-    except OSError:
-        return  # nobody reads it
 
 
 def _record(options: Options) -> None:

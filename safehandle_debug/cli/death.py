@@ -12,8 +12,8 @@ import re
 import struct
 import sys
 
-from safehandle_debug.activate.session import parse_recording_name
 from safehandle_debug.recording.format import HEADER, MAGIC, VERSION, Ended, Header
+from safehandle_debug.session import parse_recording_name
 
 _FIELD = re.compile(r"\d*[a-zA-Z]")
 

@@ -16,10 +16,10 @@ from pathlib import Path
 import click
 
 from safehandle_debug.activate.options import OptionError, parse
-from safehandle_debug.activate.session import folder_fault, parse_recording_name, sessions_root
 from safehandle_debug.cli import abilities
 from safehandle_debug.cli.abilities import Check
 from safehandle_debug.cli.output import wants_color
+from safehandle_debug.session import folder_fault, parse_recording_name, sessions_root
 
 _FOUND = 1
 _HOOK = "safehandle_debug.pth"

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 
 from safehandle_debug.activate.options import OptionError, parse
 from safehandle_debug.activate.prune import prune
-from safehandle_debug.activate.session import (
+from safehandle_debug.cli.group import CliError
+from safehandle_debug.session import (
     SESSION_VARIABLE,
     SessionError,
     create_session,
     is_session,
     parse_recording_name,
 )
-from safehandle_debug.cli.group import CliError
 
 VARIABLE = "SAFEHANDLE_DEBUG"
 

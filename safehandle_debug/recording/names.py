@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import NamedTuple
 
-_NAME = re.compile(r"(?P<pid>\d+)-(?P<start_ticks>\d+)(?:-(?P<part>\d+))?\.shd", re.ASCII)
+from safehandle_debug.session import parse_recording_parts
 
 
 class Name(NamedTuple):
@@ -19,10 +18,11 @@ class Name(NamedTuple):
 
 def parse(name: str) -> Name | None:
     """The parts of a file's name; None when it is not a recording's."""
-    match = _NAME.fullmatch(name)
-    if match is None:
+    parts = parse_recording_parts(name)
+    if parts is None:
         return None
-    return Name(int(match["start_ticks"]), int(match["pid"]), int(match["part"] or 1))
+    pid, start_ticks, part = parts
+    return Name(start_ticks, pid, part)
 
 
 def successor(path: Path) -> Path:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import os
-import re
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from safehandle_debug.activate.session import sessions_root
 from safehandle_debug.errors import RecordingError
 from safehandle_debug.recording.names import Name, parse
+from safehandle_debug.session import parse_session_name, sessions_root
 
 HOW_TO_RECORD = "Run: SAFEHANDLE_DEBUG=full python app.py"
-
-_SESSION_NAME = re.compile(r"\d{8}T\d{6}\.\d{6}-\d+", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +49,7 @@ def sessions(folder: Path | None = None) -> list[Session]:
         names = os.listdir(folder)
     except OSError:
         return []
-    found = [folder / name for name in names if _SESSION_NAME.fullmatch(name)]
+    found = [folder / name for name in names if parse_session_name(name) is not None]
     return [Session(path) for path in sorted(found, reverse=True) if _is_own_folder(path)]
 
 
@@ -66,7 +63,7 @@ def resolve(target: str | None) -> list[Path]:
     path = Path(target)
     if target.isdecimal() and not os.path.lexists(path):
         return _of_pid(int(target))
-    if _SESSION_NAME.fullmatch(target) and not os.path.lexists(path):
+    if parse_session_name(target) is not None and not os.path.lexists(path):
         path = root() / target
     if path.is_dir() and not path.is_symlink():
         found = Session(path).recordings()

@@ -276,7 +276,7 @@ def _record() -> None:
     if _native.recording_path() is not None:
         return
     from safehandle_debug.activate.prune import prune
-    from safehandle_debug.activate.session import (
+    from safehandle_debug.session import (
         SessionError,
         create_session,
         new_recording_path,

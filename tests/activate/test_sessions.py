@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from safehandle_debug import recording
-from safehandle_debug.activate import session
+from safehandle_debug import recording, session
 from safehandle_debug.activate.prune import prune
 
 NEEDS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")

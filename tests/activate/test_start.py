@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from safehandle_debug.activate.prune import KEPT_SESSIONS
-from safehandle_debug.activate.session import session_name
 from safehandle_debug.recording import open_recording
+from safehandle_debug.session import session_name
 
 Launch = Callable[..., subprocess.CompletedProcess[str]]
 Recordings = Callable[[], list[Path]]

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from support_recording import RecordingBuilder
 
-from safehandle_debug.activate.session import create_session
 from safehandle_debug.recording import RecordingError, Session, resolve, root, sessions
+from safehandle_debug.session import create_session
 
 OLDER = "20260101T000000.000000-10"
 NEWER = "20260102T000000.000000-20"

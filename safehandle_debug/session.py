@@ -11,6 +11,9 @@ by time; a recording by pid and start time in clock ticks (`-2`, `-3`... when
 that process starts recording again, as it does after exec).  Whoever could
 write into a folder could swap it for one of theirs, hence the checks: ours,
 writable by nobody else, no symlink.
+
+Writers and readers both go by it, so it lies below them; and as it is loaded
+before the program's first line, it loads next to nothing itself.
 """
 
 from __future__ import annotations
@@ -117,12 +120,18 @@ def parse_session_name(name: str) -> int | None:
 
 def parse_recording_name(name: str) -> tuple[int, int] | None:
     """(pid, start time in clock ticks) in a recording's name; None for others."""
+    parts = parse_recording_parts(name)
+    return None if parts is None else parts[:2]
+
+
+def parse_recording_parts(name: str) -> tuple[int, int, int] | None:
+    """The same with the number of the part, from 1."""
     if not name.endswith(SUFFIX) or not name.isascii():
         return None
     parts = name.removesuffix(SUFFIX).split("-")
     if len(parts) not in (2, 3) or not all(part.isdecimal() for part in parts):
         return None
-    return int(parts[0]), int(parts[1])
+    return int(parts[0]), int(parts[1]), int(parts[2]) if len(parts) == 3 else 1
 
 
 def new_recording_path(session: str, pid: int, ticks: int) -> str:
