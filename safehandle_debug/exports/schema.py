@@ -24,6 +24,11 @@ _PROCESS: Final = (
     Column("started_ns", "int", "when its recording began"),
 )
 
+_CONTEXT: Final = (
+    Column("task", "text", "asyncio task; null: none"),
+    Column("test", "text", "the test that ran; null: none"),
+)
+
 TABLES: Final[dict[str, tuple[Column, ...]]] = {
     "processes": (
         *_PROCESS,
@@ -50,8 +55,7 @@ TABLES: Final[dict[str, tuple[Column, ...]]] = {
         Column("value", "int", "raw value, such as the descriptor's number"),
         Column("stack", "int", "where; null: not recorded"),
         Column("thread", "text", "name of the thread"),
-        Column("task", "text", "asyncio task; null: none"),
-        Column("test", "text", "the test that ran; null: none"),
+        *_CONTEXT,
     ),
     "handles": (
         *_PROCESS,
@@ -68,8 +72,7 @@ TABLES: Final[dict[str, tuple[Column, ...]]] = {
         Column("line", "int", "line of that place"),
         Column("function", "text", "function of that place"),
         Column("thread", "text", "name of the thread that acquired it"),
-        Column("task", "text", "asyncio task; null: none"),
-        Column("test", "text", "the test that ran; null: none"),
+        *_CONTEXT,
         Column("borrowed", "bool", "somebody else has to close it"),
         Column("importing", "bool", "acquired while a module was imported"),
         Column("at_exit", "bool", "closed only while the interpreter ended"),
