@@ -11,6 +11,7 @@
     on_error=record|warn|raise|abort
     suppressions=FILE             findings not to report; relative to the working directory
     tracemalloc=on|off            mirror handles into tracemalloc when it runs
+    ask=on|off                    answer a viewer who asks who holds the handles
 
 The level comes first; of an option given twice the last one stands.  Values
 cannot hold a comma.
@@ -30,6 +31,7 @@ OPTIONS = (
     "on_error=record|warn|raise|abort",
     "suppressions=FILE",
     "tracemalloc=on|off",
+    "ask=on|off",
 )
 # Whether descriptors are watched when neither word asks for it or forbids it.
 FDS = True
@@ -57,6 +59,7 @@ class Options:
 
     __slots__ = (
         "arm",
+        "ask",
         "children",
         "fds",
         "frames",
@@ -81,6 +84,7 @@ class Options:
         self.on_error = "record"
         self.suppressions: str | None = None  # a path as given
         self.tracemalloc = False
+        self.ask = True
 
 
 def accepted() -> str:
@@ -130,6 +134,8 @@ def _set(options: Options, word: str) -> None:
         options.suppressions = value
     elif name == "tracemalloc" and equals:
         options.tracemalloc = _switch(name, value)
+    elif name == "ask" and equals:
+        options.ask = _switch(name, value)
     else:
         raise OptionError(f"unknown word '{word}': {accepted()}")
 

@@ -69,7 +69,7 @@ def _record(options: Options) -> None:
             frames=options.frames,
             sample=options.sample,
             size=options.size,
-            meta=_meta(session, suppressions),
+            meta=_meta(session, suppressions, ask=options.ask),
             children=options.children,
             on_error=options.on_error,
             tracemalloc=options.tracemalloc,
@@ -141,7 +141,7 @@ def _records_another(session: str, pid: int, ticks: int) -> bool:
     return bool({parse_recording_name(name) for name in names} - {None, (pid, ticks)})
 
 
-def _meta(session: str, suppressions: str | None) -> str:
+def _meta(session: str, suppressions: str | None, *, ask: bool) -> str:
     """JSON that says whose recording this is.
 
     sys.argv is not final yet, so argv is the whole command line.
@@ -159,6 +159,7 @@ def _meta(session: str, suppressions: str | None) -> str:
         "python": _quote(version),
         "session": _quote(session),
         "suppressions": "null" if suppressions is None else _quote(suppressions),
+        "ask": "true" if ask else "false",
     }
     return "{" + ", ".join(f'"{name}": {value}' for name, value in fields.items()) + "}"
 

@@ -16,6 +16,7 @@ from safehandle_debug.recording.reader import Recording
 
 __all__ = ["ask"]
 
+MAY_BE_ASKED: Final = "ask"  # in a recording's meta; false: the program was started so
 _WORD: Final = struct.Struct("=I")
 
 
@@ -23,8 +24,14 @@ def ask(recording: Recording) -> int:
     """Asks, and returns the number of the question.
 
     Raises:
-        RecordingError: the recording may not be written.
+        RecordingError: the process does not answer, or its recording may not
+            be written.
     """
+    if recording.meta.get(MAY_BE_ASKED) is False:
+        raise RecordingError(
+            f"process {recording.header.pid} cannot be asked: it was started with ask=off;"
+            " what holds its handles is recorded when it ends"
+        )
     try:
         descriptor = os.open(recording.path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:

@@ -13,6 +13,7 @@ def shown(options: Options) -> dict[str, object]:
 
 DEFAULTS = {
     "arm": 0,
+    "ask": True,
     "children": True,
     "fds": FDS,
     "frames": 32,
@@ -55,6 +56,7 @@ def test_a_level_alone_leaves_all_options_at_their_defaults(text: str, level: st
         ("on_error=abort", "on_error", "abort"),
         ("suppressions=a/b=c.txt", "suppressions", "a/b=c.txt"),
         ("tracemalloc=on", "tracemalloc", True),
+        ("ask=off", "ask", False),
     ],
 )
 def test_an_option_changes_itself_only(word: str, name: str, value: object) -> None:

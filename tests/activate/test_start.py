@@ -46,6 +46,7 @@ def test_a_program_is_recorded_without_a_change(
             "python": ".".join(str(part) for part in sys.version_info[:3]),
             "session": str(path.parent),
             "suppressions": None,
+            "ask": True,
         }
         assert recording.header.frames == 8
         assert len(list(recording.events())) == 2

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from safehandle_debug.recording.asking import ask
 from safehandle_debug.recording.format import ASK_OFFSET, HEADER, HEADER_SIZE
 
 PROGRAM = """
-import os, sys
+import os, sys, threading
 from safehandle_debug import SafeFileHandle
 
 KEPT = {}
@@ -35,7 +36,12 @@ def work():
         SafeFileHandle.open("/dev/null").close()
         print("did", flush=True)
 
-work()
+if "thread" in sys.argv:
+    worker = threading.Thread(target=work)
+    worker.start()
+    worker.join()
+else:
+    work()
 """
 
 Start = Callable[..., "Program"]
@@ -64,9 +70,9 @@ def start(tmp_path: Path) -> Iterator[Start]:
     """start(*ARGUMENTS) starts the program under watch."""
     started: list[subprocess.Popen[str]] = []
 
-    def begin(*arguments: str) -> Program:
+    def begin(*arguments: str, level: str = "full") -> Program:
         (tmp_path / "app.py").write_text(PROGRAM)
-        environment = {"SAFEHANDLE_DEBUG": "full", "SAFEHANDLE_DEBUG_DIR": str(tmp_path / "s")}
+        environment = {"SAFEHANDLE_DEBUG": level, "SAFEHANDLE_DEBUG_DIR": str(tmp_path / "s")}
         process = subprocess.Popen(
             [sys.executable, "app.py", *arguments],
             cwd=tmp_path,
@@ -111,6 +117,43 @@ def test_it_answers_with_its_next_event(start: Start, tmp_path: Path) -> None:
     }
     assert "local local of work (app.py:" in " ".join(chains)
     assert "__main__.KEPT['main']" in told(tmp_path, program.pid, "--wait", "0").stdout
+
+
+def test_one_whose_main_thread_waits_answers_all_the_same(start: Start, tmp_path: Path) -> None:
+    """Its other threads open and close, and a thread of its own looks."""
+    program = start("thread")
+    with open_recording(recording_of(tmp_path, program.pid)) as recording:
+        number = ask(recording)
+        until = time.monotonic() + 60
+        while recording.meta.get("holders_answer") != number:
+            assert time.monotonic() < until, "it never answered"
+            program.touch()
+            recording.refresh()
+        chains = json.dumps(recording.meta["holders"])
+        threads = {recording.thread(event.thread).name for event in recording.events()}
+    assert "__main__.KEPT" in chains
+    assert "local local of work" in chains
+    assert threads <= {"MainThread", "Thread-1 (work)", ""}, "what looks leaves no trace"
+
+
+def test_one_that_was_started_so_is_not_asked(start: Start, tmp_path: Path) -> None:
+    """Nor does it answer one who writes the question all the same."""
+    program = start(level="full,ask=off")
+    path = recording_of(tmp_path, program.pid)
+    with open_recording(path) as recording:
+        with pytest.raises(RecordingError, match=r"cannot be asked: it was started with ask=off"):
+            ask(recording)
+        with path.open("r+b") as file:
+            file.seek(ASK_OFFSET)
+            file.write(b"\1\0\0\0")
+        for _ in range(3):
+            program.touch()
+        recording.refresh()
+        assert "holders" not in recording.meta
+    done = told(tmp_path, program.pid)
+    assert done.returncode == 2
+    assert "ask=off" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_each_question_is_answered_once(start: Start, tmp_path: Path) -> None:

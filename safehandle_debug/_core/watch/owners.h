@@ -43,15 +43,19 @@ enum shd_soon {
 /* Has Python code run by the main thread, at its next chance.  From anywhere. */
 void shd_owners_soon(int what);
 
-/* After an event: has alarm.asked() called when a reader asked since it was
- * called last.  From anywhere; costs a look at the header's page. */
+/* Has alarm.asked() called: by the main thread, or, where that does not come
+ * to it for a while, by a thread for this alone. */
+void shd_owners_asked(void);
+
+/* After an event: the same when a reader asked since it was called last.  From
+ * anywhere; costs a look at the header's page. */
 static inline void
 shd_owners_answer(void)
 {
     if (shd_recorder_asked()
         != atomic_load_explicit(&shd_recorder_answered,
                                 memory_order_relaxed)) {
-        shd_owners_soon(SHD_SOON_ASKED);
+        shd_owners_asked();
     }
 }
 

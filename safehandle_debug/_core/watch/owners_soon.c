@@ -1,13 +1,20 @@
 /* From a hook to Python: a call that the main thread makes when it can. */
 #include "interp.h"
 #include "owners_parts.h"
+#include "recording/clock.h"
 #include "recording/recorder.h"
+#include "watch.h"
 
 #include <errno.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <unistd.h>
 
 #define SENTENCE 256
+#define PATIENCE INT64_C(300000000) /* ns, of who asks, with the main thread */
+#define APART_STACK (1 << 20)
 
 static _Atomic int wanted; /* shd_soon; a call is pending while it is not 0 */
 
@@ -91,6 +98,30 @@ say(void)
     return result == NULL ? -1 : 0;
 }
 
+/* Since when the main thread has been asked to answer; 0: not at all. */
+#define APART (-1) /* a thread of its own answers */
+static _Atomic int64_t waiting_since;
+
+/* Answers who asked, each question once. */
+static void
+answer(void)
+{
+    uint32_t asked = shd_recorder_asked();
+    if (!shd_recording()
+        || atomic_exchange(&shd_recorder_answered, asked) == asked) {
+        return;
+    }
+    shd_watch_enter(); /* what is loaded and read for it is not the program's */
+    PyObject *number = PyLong_FromUnsignedLong(asked);
+    PyObject *result = number == NULL ? NULL : call_alarm("asked", number);
+    if (result == NULL) {
+        PyErr_WriteUnraisable(NULL);
+    }
+    Py_XDECREF(number);
+    Py_XDECREF(result);
+    shd_watch_leave();
+}
+
 static int
 run_soon(void *Py_UNUSED(ignored))
 {
@@ -105,16 +136,12 @@ run_soon(void *Py_UNUSED(ignored))
         }
         Py_XDECREF(result);
     }
-    if (what & SHD_SOON_ASKED && shd_recording()) {
-        uint32_t asked = shd_recorder_asked();
-        atomic_store(&shd_recorder_answered, asked);
-        PyObject *number = PyLong_FromUnsignedLong(asked);
-        PyObject *result = number == NULL ? NULL : call_alarm("asked", number);
-        if (result == NULL) {
-            PyErr_WriteUnraisable(NULL);
+    if (what & SHD_SOON_ASKED) {
+        answer();
+        int64_t since = atomic_load(&waiting_since);
+        if (since != APART) {
+            atomic_compare_exchange_strong(&waiting_since, &since, 0);
         }
-        Py_XDECREF(number);
-        Py_XDECREF(result);
     }
     return what & SHD_SOON_SAY ? say() : 0;
 }
@@ -126,6 +153,59 @@ shd_owners_soon(int what)
     if (atomic_fetch_or(&wanted, what) == 0 && Py_IsInitialized()
         && Py_AddPendingCall(run_soon, NULL) < 0) {
         atomic_store(&wanted, 0); /* the queue is full: another time */
+    }
+    errno = error;
+}
+
+static void *
+answer_apart(void *Py_UNUSED(ignored))
+{
+    if (Py_IsInitialized() && !shd_is_finalizing()) {
+        PyGILState_STATE state = PyGILState_Ensure();
+        answer();
+        PyGILState_Release(state);
+    }
+    atomic_store(&waiting_since, 0);
+    return NULL;
+}
+
+/* A thread for one answer, that no signal of the program's comes to. */
+static void
+start_apart(void)
+{
+    pthread_attr_t attributes;
+    if (pthread_attr_init(&attributes) != 0) {
+        return; /* the main thread may still answer */
+    }
+    sigset_t all, before;
+    sigfillset(&all);
+    (void)pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    (void)pthread_attr_setstacksize(&attributes, APART_STACK);
+    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
+    pthread_t thread;
+    if (pthread_create(&thread, &attributes, answer_apart, NULL) != 0) {
+        atomic_store(&waiting_since, 0);
+    }
+    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+    (void)pthread_attr_destroy(&attributes);
+}
+
+void
+shd_owners_asked(void)
+{
+    int error = errno;
+    int64_t now = shd_clock_ns(CLOCK_MONOTONIC);
+    int64_t since = atomic_load(&waiting_since);
+    if (since == 0) {
+        atomic_store(&waiting_since, now);
+        shd_owners_soon(SHD_SOON_ASKED);
+    }
+    /* A main thread that waits in a lock or a call answers nobody. */
+    else if (since != APART && now - since > PATIENCE
+             && getpid() == shd_rec.pid
+             && atomic_compare_exchange_strong(&waiting_since, &since,
+                                               APART)) {
+        start_apart();
     }
     errno = error;
 }
@@ -147,5 +227,6 @@ void
 shd_owners_forked(void)
 {
     atomic_store(&wanted, 0);
+    atomic_store(&waiting_since, 0);
     atomic_store(&sentence_state, EMPTY);
 }

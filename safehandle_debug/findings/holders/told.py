@@ -16,6 +16,7 @@ from safehandle_debug.findings.holders.model import Holders
 from safehandle_debug.findings.holders.search import MOST_OBJECTS, SECONDS, Target, search
 from safehandle_debug.ledger.replay import Key
 from safehandle_debug.recording import Recording, open_recording
+from safehandle_debug.recording.asking import MAY_BE_ASKED
 from safehandle_debug.recording.format import Flag
 
 __all__ = ["ANSWER", "KEY", "read_holders", "write_holders"]
@@ -45,12 +46,14 @@ def write_holders(
     path = _native.recording_path()
     if path is None:
         return 0
+    with open_recording(path) as recording:
+        meta = recording.meta
+    if answer is not None and meta.get(MAY_BE_ASKED) is False:
+        return 0
     targets = _open_targets(path)
     if not targets and answer is None:
         return 0
     found = search(targets, seconds=seconds, most=most)
-    with open_recording(path) as recording:
-        meta = recording.meta
     meta = {**meta, KEY: _fitting(found.values())}
     if answer is not None:
         meta[ANSWER] = answer
