@@ -69,7 +69,8 @@ class Census:
         self._index = index if index is not None else new_index(recording)
         self._ns_per_tick = _ns_per_tick(recording)
         self._events = 0
-        self._seq = 0  # of the last event that go_to() took in
+        self._then: Census | None = None
+        self._seq = 0  # of the last event that counts, if this is another's `_then`
         self._places: list[Place] | None = None
 
     def refresh(self) -> bool:
@@ -87,18 +88,21 @@ class Census:
             self._places = None
         return events != self._events
 
-    def go_to(self, seq: int) -> None:
-        """Counts what happened up to an event, and no more.
+    def at(self, seq: int) -> Census:
+        """How things stood right after an event.
 
-        For a census that never calls refresh(); forwards it goes on from
-        where it is, backwards it begins anew."""
-        if seq == self._seq:
-            return
-        if seq < self._seq:
-            self._index, self._seq = new_index(self._recording), 0
-        self._index.take(self._recording.chunks_between(self._seq, seq), None)
-        self._seq = seq
-        self._places = None
+        One census serves all moments: it is moved with the next call, from
+        where it is or from the nearest moment that the index kept."""
+        then = self._then
+        kept = self._index.before(seq)
+        if then is None or not kept <= then._seq <= seq:
+            then = self._then = Census(self._recording, self._index.restored(seq))
+            then._seq = kept
+        if then._seq < seq:
+            then._index.take(self._recording.chunks_between(then._seq, seq), None)
+            then._seq = seq
+            then._places = None
+        return then
 
     @property
     def span(self) -> Span:
@@ -148,14 +152,17 @@ class Census:
             ]
         return self._places
 
-    def open_at(self, seq: int) -> list[RawLive]:
-        """The handles that were open right after an event, by serial.
+    def open(self) -> list[RawLive]:
+        """The handles that are open, by serial.
 
-        What was open then without an event of its own is not among them."""
-        chunks = self._recording.chunks_between(self._index.before(seq), seq)
-        found = [RawLive._make(row) for row in shd.LIVE.iter_unpack(self._index.at(seq, chunks))]
+        What was open without an event of its own is not among them."""
+        found = [RawLive._make(row) for row in shd.LIVE.iter_unpack(self._index.open())]
         found.sort()
         return found
+
+    def alarms(self) -> list[int]:
+        """The seqs of the events that are findings by themselves, by seq."""
+        return sorted(memoryview(self._index.alarms()).cast("Q").tolist())
 
     def _lives(self, counts: Sequence[int]) -> tuple[tuple[int, int], ...]:
         return tuple(

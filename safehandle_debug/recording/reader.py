@@ -14,6 +14,7 @@ import os
 import sys
 from bisect import bisect_right
 from collections.abc import Collection, Iterator
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Self
 
@@ -64,7 +65,8 @@ class Recording:
         self._clock = Clock.of(mapping.header)
         self.path: Path = mapping.path
         self._live: dict[int, tuple[bytes, list[RawLive]]] = {}
-        self._blocks: list[Block] | None = None  # of events, as of the last refresh
+        # Of events, as of the last refresh.
+        self._blocks: tuple[list[Block], list[int]] | None = None
         self._looks_due = _LOOKS
         self._meta_id = self.header.meta
         self.meta: dict[str, Any] = self._meta()
@@ -109,10 +111,11 @@ class Recording:
         """Packed EVENT records with all events after one seq and up to
         another: (seq of the first, records of one thread), by seq of the first."""
         mapping = self._mapping
+        blocks, reached = self._event_blocks()
         chunks = []
-        for block in self._event_blocks():
-            if block.first_seq > until:
-                break
+        first_block = bisect_right(reached, after)
+        last_block = bisect_right(blocks, until, key=lambda block: block.first_seq)
+        for block in blocks[first_block:last_block]:
             records = range(block.committed)
             last = block.committed
             if mapping.seq(block, last - 1) > until:
@@ -127,16 +130,20 @@ class Recording:
             if data:
                 yield seq, data
 
-    def _event_blocks(self) -> list[Block]:
+    def _event_blocks(self) -> tuple[list[Block], list[int]]:
+        """The blocks of events by their first seq, and the greatest seq that
+        is reached by the end of each."""
         if self._blocks is None:
-            self._blocks = self._mapping.event_blocks()
+            blocks = self._mapping.event_blocks()
+            lasts = (self._mapping.seq(block, block.committed - 1) for block in blocks)
+            self._blocks = (blocks, list(accumulate(lasts, max)))
         return self._blocks
 
     def seq_at(self, ns: int) -> int:
         """The seq of the last event at or before a wall clock time; 0: none."""
         mapping = self._mapping
         found = 0
-        for block in self._event_blocks():
+        for block in self._event_blocks()[0]:
             number = bisect_right(
                 range(block.committed), ns, key=lambda at: self.to_ns(mapping.ticks(block, at))
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections import Counter
+from collections import Counter, deque
 from pathlib import Path
 
 import pytest
@@ -99,7 +99,17 @@ def test_the_index_equals_a_recount(
     seq = data.draw(st.integers(0, len(rows) + 1))
     then = {row[2] for row in begun.values() if row[0] <= seq}
     then -= {row[2] for row in ended.values() if row[0] <= seq}
-    assert open_in(index.at(seq, [(1, packed(rows))])).keys() == then
+    past = index.restored(seq)
+    past.take([(1, packed([row for row in rows if row[0] <= seq]))], None)
+    assert open_in(past.open()).keys() == then
+    counts = {place[0]: place[2:4] for place in past.places()}
+    assert counts == {
+        stack: (
+            sum(row[4] == stack and row[0] <= seq for row in begun.values()),
+            sum(begun[row[2]][4] == stack and row[0] <= seq for row in ended.values()),
+        )
+        for stack in {row[4] for row in begun.values() if row[0] <= seq}
+    }
 
 
 def test_births_keep_their_places_when_windows_widen() -> None:
@@ -116,23 +126,64 @@ def test_births_keep_their_places_when_windows_widen() -> None:
     assert max(full[:-1]) - min(full[:-1]) <= 1
 
 
-def test_moments_in_a_long_recording(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kept_alive", [20, 30_000])
+def test_moments_of_a_long_recording(kept_alive: int) -> None:
     """Copies are kept on the way, and what is between them is replayed."""
     index = Index(0, 0, 1)
+    whole = Index(0, 0, 1)
     rows = []
+    alive: deque[int] = deque()
     for serial in range(1, 150_001):
-        rows.append(event(2 * serial - 1, serial, EventKind.ACQUIRE))
-        if serial % 1000:
-            rows.append(event(2 * serial, serial, EventKind.CLOSE, ending=Ending.CLOSED))
-    data = packed(rows)
-    index.take([(1, data)], None)
-    seq = 250_001
-    kept = index.before(seq)
-    assert 100_000 < kept <= seq
-    after = [row for row in rows if row[0] > kept]
-    then = open_in(index.at(seq, [(after[0][0], packed(after))]))
-    assert len(then) == 126
-    assert index.before(0) == 0
+        rows.append(event(len(rows) + 1, serial, EventKind.ACQUIRE, stack=serial % 100))
+        alive.append(serial)
+        if len(alive) > kept_alive:
+            gone = alive.popleft()
+            rows.append(event(len(rows) + 1, gone, EventKind.CLOSE, ending=Ending.CLOSED))
+    index.take([(1, packed(rows))], None)
+    for seq in (0, 1, 100_000, 250_001, len(rows)):
+        kept = index.before(seq)
+        assert kept <= seq
+        assert seq - kept < 150_000
+        past = index.restored(seq)
+        after = packed(rows[kept:seq])
+        past.take([(kept + 1, after)], None)
+        whole = Index(0, 0, 1)
+        whole.take([(1, packed(rows[:seq]))], None)
+        assert open_in(past.open()) == open_in(whole.open())
+        assert past.span() == whole.span()
+        assert past.places() == whole.places()
+
+
+def test_what_comes_late_takes_back_the_moments_after_it() -> None:
+    """A thread's old events are in every moment that is given back."""
+    index = Index()
+    rows = []
+    for seq in range(2, 200_002, 2):
+        rows.append(event(seq, seq, EventKind.ACQUIRE))
+        rows.append(event(seq + 1, seq, EventKind.CLOSE, ending=Ending.CLOSED))
+    index.take([(2, packed(rows))], None)
+    assert index.before(200_000) > 100_000
+    index.take([(1, packed([event(1, 900_000, EventKind.ACQUIRE)]))], None)
+    assert index.before(200_000) == 0
+    assert len(open_in(index.restored(200_000).open())) == 0
+
+
+def test_alarms_are_noted() -> None:
+    """Those that are findings by themselves, and no others."""
+    index = Index()
+    kinds = list(EventKind)
+    index.take([(1, packed([event(at, 50 + at, kind) for at, kind in enumerate(kinds)]))], None)
+    seqs = memoryview(index.alarms()).cast("Q").tolist()
+    assert {kinds[seq] for seq in seqs} == {
+        EventKind.SET_VALUE,
+        EventKind.DOUBLE_RELEASE,
+        EventKind.RELEASE_FAILED,
+        EventKind.DOUBLE_OWNER,
+        EventKind.OVERFLOW,
+        EventKind.CLOSED_BEHIND,
+        EventKind.RECYCLED,
+        EventKind.EXHAUSTED,
+    }
 
 
 def test_a_close_may_come_before_its_acquire_is_seen() -> None:
@@ -209,7 +260,9 @@ def test_any_bytes_can_be_taken(data: bytes) -> None:
     index = Index(0, 0, 1)
     index.take([(0, data)], lambda *each: None)
     index.places()
-    assert len(index.at(2**63, [(0, data)])) % shd.LIVE.size == 0
+    past = index.restored(2**63)
+    past.take([(0, data)], None)
+    assert len(past.open()) % shd.LIVE.size == 0
 
 
 def test_census_of_a_recording(tmp_path: Path) -> None:
@@ -231,9 +284,11 @@ def test_census_of_a_recording(tmp_path: Path) -> None:
     assert place.oldest_ns > place.first_ns > census.span.start_ns
     assert len(place.births) == BUCKETS
     assert LIFETIMES == 64
-    assert [raw.serial for raw in census.open_at(middle)] == serials[4:]
-    assert [raw.value for raw in census.open_at(3)] == [3, 4, 5]
-    assert census.open_at(0) == []
+    assert [raw.serial for raw in census.at(middle).open()] == serials[4:]
+    assert [raw.value for raw in census.at(3).open()] == [3, 4, 5]
+    assert census.at(0).open() == []
+    assert [raw.value for raw in census.at(4).open()] == [3, 4, 5, 6]
+    assert census.alarms() == []
 
 
 def test_several_histories_in_one_pass(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@
  *   table.c   the handles that are open, by serial
  *   places.c  what each acquire stack opened, closed and still holds
  *   asked.c   answers of Python's that are asked for once
- *   moments.c copies of the table, so that any moment can be had again
+ *   moments.c copies of both, so that any moment can be had again
  *   module.c  the Python type that puts them together
  *
  * All of them grow with the handles that are open at once and with the number
@@ -43,6 +43,8 @@ typedef struct {
 shd_live *idx_table_find(const idx_table *table, uint64_t serial);
 /* A new slot for a serial that is not there yet; NULL without memory. */
 shd_live *idx_table_add(idx_table *table, uint64_t serial);
+/* Makes an empty table of slots as they stood in another. */
+bool idx_table_fill(idx_table *table, const shd_live *slots, size_t count);
 void idx_table_remove(idx_table *table, shd_live *slot);
 void idx_table_clear(idx_table *table);
 
@@ -77,6 +79,8 @@ typedef struct {
 
 void idx_places_init(idx_places *places, uint64_t start, uint64_t width);
 void idx_places_clear(idx_places *places);
+/* Copies them, without the hash table or with it; false without memory. */
+bool idx_places_copy(const idx_places *places, idx_places *copy, bool usable);
 /* The number of the place; UINT32_MAX without memory. */
 uint32_t idx_place_of(idx_places *places, uint32_t stack, uint32_t type);
 void idx_place_opened(idx_places *places, uint32_t number, uint64_t ticks,
@@ -108,24 +112,34 @@ Py_ssize_t idx_merge(PyObject *chunks, idx_taker take, void *context);
 
 /* --- moments.c --- */
 
+/* How all stood right after an event. */
 typedef struct {
     uint64_t seq; /* of the last event before it */
     shd_live *slots;
     size_t count;
+    idx_places places; /* without its hash table */
+    size_t bytes;
 } idx_moment;
 
 typedef struct {
     idx_moment *moments; /* by seq */
     size_t count;
     size_t room;
-    uint64_t events; /* since the last one */
+    size_t bytes;     /* of all */
+    uint64_t spacing; /* events from one to the next, at least */
+    uint64_t events;  /* since the last one */
 } idx_moments;
 
-/* Keeps a copy of the table when it is time for one; false without memory. */
+/* Keeps a copy when it is time for one; false without memory. */
 bool idx_moments_note(idx_moments *moments, const idx_table *table,
-                      uint64_t seq);
+                      const idx_places *places, uint64_t seq);
+/* An event came that is older than what was copied: what lacks it goes. */
+void idx_moments_cut(idx_moments *moments, uint64_t seq);
 /* The latest one at or before an event; NULL: there is none. */
 const idx_moment *idx_moments_before(const idx_moments *moments, uint64_t seq);
+/* Brings it back into an empty table and places; false without memory. */
+bool idx_moment_restore(const idx_moment *moment, idx_table *table,
+                        idx_places *places);
 void idx_moments_clear(idx_moments *moments);
 
 #endif

@@ -4,6 +4,14 @@
 #include <string.h>
 
 #define MOST_ORPHANS 4096 /* closes whose acquire has not been seen yet */
+#define MOST_ALARMS (1u << 20)
+
+/* Kinds of events that are findings by themselves. */
+#define ALARMS                                                                \
+    (1u << SHD_EVENT_SET_VALUE | 1u << SHD_EVENT_DOUBLE_RELEASE               \
+     | 1u << SHD_EVENT_RELEASE_FAILED | 1u << SHD_EVENT_DOUBLE_OWNER          \
+     | 1u << SHD_EVENT_OVERFLOW | 1u << SHD_EVENT_CLOSED_BEHIND               \
+     | 1u << SHD_EVENT_RECYCLED | 1u << SHD_EVENT_EXHAUSTED)
 
 typedef struct {
     PyObject_HEAD
@@ -21,13 +29,18 @@ typedef struct {
     uint64_t ring[MOST_ORPHANS];
     size_t ring_first;
     size_t ring_count;
-    bool busy; /* inside take() */
+    uint64_t first_start; /* of the buckets of births, before any event */
+    uint64_t first_width;
+    uint64_t *alarms;
+    size_t alarm_count;
+    size_t alarm_room;
+    bool is_past; /* of some moment: it keeps none itself */
+    bool busy;    /* inside take() */
 } Index;
 
 typedef struct {
     Index *index;
     PyObject *notable; /* NULL: nobody wants to know */
-    uint64_t until;    /* seq of the last event that counts */
 } taking;
 
 static int
@@ -196,9 +209,6 @@ take_event(void *context, const shd_event *event)
 {
     taking *take = context;
     Index *self = take->index;
-    if (event->seq > take->until) {
-        return 0;
-    }
     if (event->seq > self->newest_seq) {
         self->newest_seq = event->seq;
     }
@@ -237,16 +247,43 @@ take_event(void *context, const shd_event *event)
     return tell(take->notable, event, NULL);
 }
 
+static bool
+note_alarm(Index *self, uint64_t seq)
+{
+    if (self->alarm_count == self->alarm_room) {
+        size_t room = self->alarm_room ? self->alarm_room * 2 : 64;
+        uint64_t *grown = realloc(self->alarms, room * sizeof(uint64_t));
+        if (grown == NULL) {
+            return false;
+        }
+        self->alarms = grown;
+        self->alarm_room = room;
+    }
+    self->alarms[self->alarm_count++] = seq;
+    return true;
+}
+
 static int
 take_and_note(void *context, const shd_event *event)
 {
     taking *take = context;
+    Index *self = take->index;
+    if (event->seq < self->newest_seq) {
+        idx_moments_cut(&self->moments, event->seq);
+    }
     if (take_event(context, event) < 0) {
         return -1;
     }
-    Index *self = take->index;
     self->events++;
-    return idx_moments_note(&self->moments, &self->open, self->newest_seq)
+    if (self->is_past) {
+        return 0;
+    }
+    if (event->kind < 32 && ALARMS >> event->kind & 1
+        && self->alarm_count < MOST_ALARMS && !note_alarm(self, event->seq)) {
+        return no_memory();
+    }
+    return idx_moments_note(&self->moments, &self->open, &self->places,
+                            self->newest_seq)
                ? 0
                : no_memory();
 }
@@ -278,7 +315,7 @@ index_take(Index *self, PyObject *args)
         || !enter(self)) {
         return NULL;
     }
-    taking take = {self, notable == Py_None ? NULL : notable, UINT64_MAX};
+    taking take = {self, notable == Py_None ? NULL : notable};
     Py_ssize_t taken = idx_merge(chunks, take_and_note, &take);
     self->busy = false;
     return taken < 0 ? NULL : PyLong_FromSsize_t(taken);
@@ -457,7 +494,7 @@ index_open(Index *self, PyObject *Py_UNUSED(ignored))
 PyDoc_STRVAR(before_doc,
              "before($self, seq, /)\n--\n\n"
              "The seq of the latest moment kept at or before an event, 0 for\n"
-             "the beginning: at() wants the events after it.");
+             "the beginning.");
 
 static PyObject *
 index_before(Index *self, PyObject *arg)
@@ -478,55 +515,54 @@ index_free(Index *self)
     idx_places_clear(&self->places);
     idx_moments_clear(&self->moments);
     idx_asked_clear(&self->asked);
+    free(self->alarms);
     Py_CLEAR(self->question);
 }
 
-PyDoc_STRVAR(at_doc,
-             "at($self, seq, chunks, /)\n--\n\n"
-             "The handles open right after an event, as packed live slots.\n"
-             "The chunks hold at least the events after before(seq).");
+PyDoc_STRVAR(restored_doc,
+             "restored($self, seq, /)\n--\n\n"
+             "Another index as this one stood at before(seq): once it has\n"
+             "taken in the events from there to seq, it tells of that moment.");
 
 static PyObject *
-index_at(Index *self, PyObject *args)
+index_restored(Index *self, PyObject *arg)
 {
-    unsigned long long seq;
-    PyObject *chunks;
-    if (!PyArg_ParseTuple(args, "KO:at", &seq, &chunks) || !enter(self)) {
+    uint64_t seq = PyLong_AsUnsignedLongLong(arg);
+    if (seq == (uint64_t)-1 && PyErr_Occurred()) {
         return NULL;
     }
-    Index *then = PyObject_New(Index, Py_TYPE(self));
-    PyObject *result = NULL;
-    if (then != NULL) {
-        memset((char *)then + sizeof(PyObject), 0,
-               sizeof(Index) - sizeof(PyObject));
-        then->inherited = self->inherited;
-        idx_places_init(&then->places, self->places.start, self->places.width);
-        const idx_moment *moment = idx_moments_before(&self->moments, seq);
-        bool failed = false;
-        for (size_t at = 0; moment != NULL && !failed && at < moment->count;
-             at++) {
-            const shd_live *kept = &moment->slots[at];
-            shd_live *slot = idx_table_add(&then->open, kept->serial);
-            uint32_t place =
-                idx_place_of(&then->places, kept->stack, kept->type);
-            failed = slot == NULL || place == UINT32_MAX;
-            if (!failed) {
-                *slot = *kept;
-                slot->version = place;
-            }
-        }
-        taking take = {then, NULL, seq};
-        if (failed) {
-            PyErr_NoMemory();
-        }
-        else if (idx_merge(chunks, take_event, &take) >= 0) {
-            result =
-                packed(then->open.slots, then->open.room, then->open.used);
-        }
-        Py_DECREF(then);
+    PyTypeObject *type = Py_TYPE(self);
+    Index *then = (Index *)type->tp_alloc(type, 0);
+    if (then == NULL) {
+        return NULL;
     }
-    self->busy = false;
-    return result;
+    then->inherited = self->inherited;
+    then->is_past = true;
+    const idx_moment *moment = idx_moments_before(&self->moments, seq);
+    if (moment == NULL) {
+        idx_places_init(&then->places, self->first_start, self->first_width);
+    }
+    else if (!idx_moment_restore(moment, &then->open, &then->places)) {
+        Py_DECREF(then);
+        return PyErr_NoMemory();
+    }
+    else {
+        then->newest_seq = moment->seq;
+    }
+    return (PyObject *)then;
+}
+
+PyDoc_STRVAR(alarms_doc,
+             "alarms($self, /)\n--\n\n"
+             "The seqs of the first events that are findings by themselves,\n"
+             "as packed u64 in the order in which they were taken in.");
+
+static PyObject *
+index_alarms(Index *self, PyObject *Py_UNUSED(ignored))
+{
+    return PyBytes_FromStringAndSize(
+        (const char *)self->alarms,
+        (Py_ssize_t)(self->alarm_count * sizeof(uint64_t)));
 }
 
 static PyObject *
@@ -556,6 +592,8 @@ index_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     if (self != NULL) {
         self->inherited = inherited;
         self->question = question == Py_None ? NULL : Py_NewRef(question);
+        self->first_start = start;
+        self->first_width = width;
         idx_places_init(&self->places, start, width);
     }
     return (PyObject *)self;
@@ -578,7 +616,8 @@ static PyMethodDef index_methods[] = {
     {"span", (PyCFunction)index_span, METH_NOARGS, span_doc},
     {"open", (PyCFunction)index_open, METH_NOARGS, open_doc},
     {"before", (PyCFunction)index_before, METH_O, before_doc},
-    {"at", (PyCFunction)index_at, METH_VARARGS, at_doc},
+    {"restored", (PyCFunction)index_restored, METH_O, restored_doc},
+    {"alarms", (PyCFunction)index_alarms, METH_NOARGS, alarms_doc},
     {NULL},
 };
 

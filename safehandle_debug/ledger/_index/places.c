@@ -69,6 +69,39 @@ grow(idx_places *places)
     return true;
 }
 
+bool
+idx_places_copy(const idx_places *places, idx_places *copy, bool usable)
+{
+    idx_places made = *places;
+    made.numbers = NULL;
+    made.numbers_room = 0;
+    made.room = usable && places->count ? LEAST_ROOM : places->count;
+    while (made.room < places->count) {
+        made.room *= 2;
+    }
+    made.places = malloc((made.room + 1) * sizeof(idx_place));
+    if (made.places == NULL) {
+        return false;
+    }
+    if (places->count) {
+        memcpy(made.places, places->places, made.count * sizeof(idx_place));
+    }
+    if (usable && made.room) {
+        made.numbers_room = made.room * 2;
+        made.numbers = calloc(made.numbers_room, sizeof(uint32_t));
+        if (made.numbers == NULL) {
+            free(made.places);
+            return false;
+        }
+        for (uint32_t number = 0; number < made.count; number++) {
+            const idx_place *place = &made.places[number];
+            *number_of(&made, place->stack, place->type) = number + 1;
+        }
+    }
+    *copy = made;
+    return true;
+}
+
 uint32_t
 idx_place_of(idx_places *places, uint32_t stack, uint32_t type)
 {

@@ -11,28 +11,12 @@ from safehandle_debug.ledger.histories import event_of, from_slot
 from safehandle_debug.ledger.verdict import Evidence, merged
 from safehandle_debug.recording import RawEvent, Recording, TypeInfo
 from safehandle_debug.recording import format as shd
-from safehandle_debug.recording.format import EventKind
 from safehandle_tui.model.rows import NO_SITE, SiteKey
 from safehandle_tui.model.text import clean
 
 __all__ = ["Numbers"]
 
-# Up to so many events the past is counted from the beginning at every step.
-_SOON_COUNTED: Final = 3_000_000
 _INHERITED: Final = int(shd.Flag.INHERITED)
-_KIND: Final = 60  # offset of the kind in an event
-ALARMS: Final = frozenset(
-    {
-        EventKind.SET_VALUE,
-        EventKind.DOUBLE_RELEASE,
-        EventKind.RELEASE_FAILED,
-        EventKind.DOUBLE_OWNER,
-        EventKind.OVERFLOW,
-        EventKind.CLOSED_BEHIND,
-        EventKind.RECYCLED,
-        EventKind.EXHAUSTED,
-    }
-)
 
 
 class Numbers:
@@ -42,7 +26,6 @@ class Numbers:
         """`index` is that of the ledger, which takes in the events."""
         self._recording = recording
         self._now = Census(recording, index)
-        self._then: Census | None = None
         self._sites: dict[int, SiteKey] = {}
 
     def refresh(self) -> bool:
@@ -51,10 +34,8 @@ class Numbers:
 
     def sites(self, now_ns: int, seq: int | None = None) -> dict[SiteKey, Evidence]:
         """What each site opened, closed and keeps: now, or as it was right
-        after an event.  {} when that would take too long to count."""
-        census = self._now if seq is None else self._past(seq)
-        if census is None:
-            return {}
+        after an event."""
+        census = self._census(seq)
         span = census.span
         found: dict[SiteKey, list[Evidence]] = {}
         for place in census.places():
@@ -74,8 +55,7 @@ class Numbers:
 
     def opened_by(self, seq: int | None) -> int:
         """How many handles were acquired up to an event, or so far."""
-        census = self._now if seq is None else self._past(seq) or self._now
-        return sum(place.opened for place in census.places())
+        return sum(place.opened for place in self._census(seq).places())
 
     def closed_at(self, key: SiteKey) -> list[tuple[Frame, ...]]:
         """The stacks that closed what a site opened, the latest of each stack
@@ -93,13 +73,8 @@ class Numbers:
             self._sites[stack] = known
         return known
 
-    def _past(self, seq: int) -> Census | None:
-        if self._recording.header.next_seq > _SOON_COUNTED:
-            return None
-        if self._then is None:
-            self._then = Census(self._recording)
-        self._then.go_to(seq)
-        return self._then
+    def _census(self, seq: int | None) -> Census:
+        return self._now if seq is None else self._now.at(seq)
 
     # --- moments ---
 
@@ -107,7 +82,7 @@ class Numbers:
         """The handles that were open right after an event, oldest first."""
         return [
             from_slot(raw, self._recording)
-            for raw in self._now.open_at(seq)
+            for raw in self._now.at(seq).open()
             if not raw.flags & _INHERITED
         ]
 
@@ -147,10 +122,4 @@ class Numbers:
 
     def alarms(self) -> list[int]:
         """The seqs of the events that are findings by themselves, by seq."""
-        seqs: list[int] = []
-        for _, data in self._recording.chunks_between(0, self.last_seq):
-            kinds = data[_KIND :: shd.EVENT.size]
-            if not ALARMS.isdisjoint(kinds):
-                seqs += [row[0] for row in shd.EVENT.iter_unpack(data) if row[11] in ALARMS]
-        seqs.sort()
-        return seqs
+        return self._now.alarms()
