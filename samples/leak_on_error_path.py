@@ -2,7 +2,7 @@
 
 Wrong: `read_settings` raises between `open` and `close`.  The caller keeps the
 exception for its summary, the exception keeps the frame, and the frame keeps
-the handle.
+the file open.  No SafeHandle is in sight.
 
 Look for: one `leak`, twice, opened in `read_settings`; the good files, opened
 by the same line, are not blamed.
@@ -10,11 +10,8 @@ by the same line, are not blamed.
 
 from __future__ import annotations
 
-import os
 import pathlib
 import tempfile
-
-from safehandle_debug import SafeFileHandle
 
 FILES = {
     "good.conf": "host = localhost\nport = 80\n",
@@ -30,14 +27,14 @@ def read_settings(path: pathlib.Path) -> dict[str, str]:
     Raises:
         ValueError: a line has no `=`.
     """
-    handle = SafeFileHandle.open(path, os.O_RDONLY)
+    file = open(path, encoding="utf-8")
     settings = {}
-    for line in os.read(handle.fileno(), 4096).decode().splitlines():
+    for line in file:
         name, equals, value = line.partition("=")
         if not equals:
-            raise ValueError(f"{path.name}: no '=' in {line!r}")
+            raise ValueError(f"{path.name}: no '=' in {line.strip()!r}")
         settings[name.strip()] = value.strip()
-    handle.close()
+    file.close()
     return settings
 
 

@@ -35,7 +35,7 @@ SAMPLE_FINDINGS = {
         )
     ],
     "leak_on_error_path": [
-        Expected("leak", 2, "read_settings", "handle = SafeFileHandle.open(path, os.O_RDONLY)")
+        Expected("leak", 2, "read_settings", 'file = open(path, encoding="utf-8")')
     ],
     "leak_in_thread": [
         Expected("leak", 4, "scratch", 'handle = LOCAL.handle = SafeFileHandle.memfd("scratch")')
