@@ -44,7 +44,7 @@ def export(targets: tuple[str, ...], form: str, output: str) -> None:
             with (
                 progress("exporting", events) as step,
                 replacing(output) as name,
-                open(name, "w", encoding="utf-8", errors="backslashreplace") as file,
+                open(name, "wb") as file,
             ):
                 write_perfetto(ledgers, file, step)
             return

@@ -4,6 +4,7 @@
 - `tables`    their rows, in batches, from recordings of any size
 - `files`     the batches as Parquet (pyarrow) or CSV
 - `perfetto`  the handles as a trace
+- `packets`   the format of traces
 """
 
 from safehandle_debug.exports.files import ExportError as ExportError

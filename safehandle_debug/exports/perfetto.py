@@ -1,41 +1,52 @@
-"""Handles as a trace that ui.perfetto.dev and chrome://tracing open.
+"""Handles as a trace that ui.perfetto.dev opens.
 
-The JSON form of traces: a slice from acquire to close for each handle, an
-instant for each misuse, a counter of open handles.  It is written as it is
-read, an event at a time.
+A slice from acquire to close for each handle, on a track for its kind; an
+instant for each misuse, on its thread's track; a counter of open handles.  In
+Perfetto's own format, protobuf, and written as it is read, an event at a time:
+what is kept are the handles that are open at that point.
+
+A track's slices must lie in one another, and handles do not: each kind has as
+many tracks as it had handles open at once, all of one name, which the viewer
+shows as one.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final, TextIO
+import heapq
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from typing import BinaryIO, Final
 
+from safehandle_debug.exports.packets import Packets, Shape, Type
 from safehandle_debug.ledger import Ledger, site_of
-from safehandle_debug.ledger.histories import ENDINGS, KINDS
+from safehandle_debug.ledger.histories import ENDINGS, KINDS, is_inherited
 from safehandle_debug.ledger.sites import place
-from safehandle_debug.recording import RawEvent
+from safehandle_debug.recording import RawEvent, RawLive
 from safehandle_debug.recording.format import EventKind
 
 __all__ = ["write_perfetto"]
 
 _EVERY: Final = 65_536  # events between two words on the progress
+_ENDS: Final = (int(EventKind.CLOSE), int(EventKind.INVALIDATE))
+_OWNED: Final = int(EventKind.OWNED)
+_ACQUIRE: Final = int(EventKind.ACQUIRE)
 _INSTANTS: Final = frozenset(
     {
-        EventKind.DOUBLE_RELEASE,
-        EventKind.USE_CLOSED,
-        EventKind.RELEASE_FAILED,
-        EventKind.DOUBLE_OWNER,
-        EventKind.CLOSED_BEHIND,
-        EventKind.RECYCLED,
-        EventKind.EXHAUSTED,
+        int(EventKind.DOUBLE_RELEASE),
+        int(EventKind.USE_CLOSED),
+        int(EventKind.RELEASE_FAILED),
+        int(EventKind.DOUBLE_OWNER),
+        int(EventKind.CLOSED_BEHIND),
+        int(EventKind.RECYCLED),
+        int(EventKind.EXHAUSTED),
     }
 )
+
+_MOST_FIELDS: Final = 65_536  # alike of many handles, kept in bytes
 
 
 def write_perfetto(
     ledgers: Sequence[Ledger],
-    file: TextIO,
+    file: BinaryIO,
     progress: Callable[[int], None] = lambda done: None,
 ) -> None:
     """Writes the trace of some processes.
@@ -43,102 +54,164 @@ def write_perfetto(
     Raises:
         OSError: the file cannot be written.
     """
-    file.write('{"displayTimeUnit": "ns", "traceEvents": [\n')
-    between = ""
-    # Counted from the beginning: nanoseconds since 1970 are too many for a float.
     began_ns = min((ledger.process.started_at_ns for ledger in ledgers), default=0)
-    for ledger in ledgers:
-        for entry in _entries(ledger, began_ns, progress):
-            file.write(between)
-            file.write(json.dumps(entry))
-            between = ",\n"
-    file.write("\n]}\n")
+    for number, ledger in enumerate(ledgers, 1):
+        for packet in _Process(ledger, number, began_ns).packets(progress):
+            file.write(packet)
 
 
-def _entries(
-    ledger: Ledger, began_ns: int, progress: Callable[[int], None]
-) -> Iterator[dict[str, Any]]:
-    process = ledger.process
-    recording = ledger.recording
-    pid = process.pid
-    yield _meta("process_name", pid, 0, " ".join(process.argv) or "?")
-    inherited = recording.header.inherited_serials
-    threads: dict[int, int] = {}
-    last_us = 0.0
-    begun: dict[int, tuple[str, int]] = {}  # handles that are open: name, thread
-    done = 0
-    for raw in recording.events():
-        done += 1
-        if done == _EVERY:
-            progress(done)
-            done = 0
-        if raw.serial <= inherited and raw.serial:
-            continue
-        if raw.thread not in threads:
-            info = recording.thread(raw.thread)
-            threads[raw.thread] = info.native or pid
-            yield _meta("thread_name", pid, threads[raw.thread], info.name)
-        thread = threads[raw.thread]
-        at_us = last_us = (recording.to_ns(raw.ticks) - began_ns) / 1000
-        common: dict[str, Any] = {"pid": pid, "tid": thread, "ts": at_us, "cat": "handle"}
-        if raw.kind == EventKind.ACQUIRE:
-            name = _name(raw, ledger)
-            begun[raw.serial] = (name, thread)
-            yield common | _slice("b", pid, raw.serial, name) | {"args": _about(raw, ledger)}
-        elif raw.kind in (EventKind.CLOSE, EventKind.INVALIDATE):
-            known = begun.pop(raw.serial, None)
-            if known is None:
-                continue
-            ending = ENDINGS.get(raw.ending, "transferred")
-            told: dict[str, Any] = {"ending": ending, "closed at": _site(raw, ledger)}
-            yield (
-                common
-                | {"tid": known[1]}
-                | _slice("e", pid, raw.serial, known[0])
-                | {"args": told}
-            )
+class _Process:
+    """The part of a trace that one process is."""
+
+    def __init__(self, ledger: Ledger, number: int, began_ns: int) -> None:
+        self._ledger = ledger
+        self._recording = ledger.recording
+        self._packets = Packets(number, began_ns)
+        self._base = number << 40  # pids come again, so tracks are not named by them
+        self._last = 0
+        self._own = self._new_track()
+        self._counter = self._new_track()
+        self._threads: dict[int, int] = {}  # tracks
+        self._fields: dict[Hashable, bytes] = {}
+        self._lanes: dict[str, list[tuple[int, int]]] = {}  # free: track, free since
+        self._begun: dict[int, tuple[str, int, int]] = {}  # serial -> kind, track, type
+
+    def packets(self, progress: Callable[[int], None]) -> Iterator[bytes]:
+        """All of them, in the order of the recording."""
+        process = self._ledger.process
+        packets = self._packets
+        yield packets.clocks()
+        name = " ".join(process.argv) or "?"
+        yield packets.track(self._own, name, shape=Shape.PROCESS, ids=(process.pid,))
+        yield packets.track(self._counter, "open handles", self._own, Shape.COUNTER)
+        yield from self._open_before()
+        done = 0
+        for raw in self._recording.events():
+            done += 1
+            if done == _EVERY:
+                progress(done)
+                done = 0
+            yield from self._event(raw)
+        progress(done)
+        # Their events were dropped, those of older handles were not.
+        yield from self._open(
+            raw for raw in self._recording.live() if raw.serial not in self._begun
+        )
+
+    def _open_before(self) -> Iterator[bytes]:
+        """Handles whose events are no longer there."""
+        first = next(self._recording.events(), None)
+        if self._recording.header.dropped_events and first is not None:
+            yield from self._open(raw for raw in self._recording.live() if raw.ticks < first.ticks)
+
+    def _open(self, live: Iterator[RawLive]) -> Iterator[bytes]:
+        for raw in live:
+            if not is_inherited(raw.serial, raw.flags, self._recording):
+                yield from self._begin(raw)
+
+    def _event(self, raw: RawEvent) -> Iterator[bytes]:
+        if raw.kind == _ACQUIRE:
+            known = raw.serial in self._begun
+            if known or is_inherited(raw.serial, raw.flags, self._recording):
+                return
+            yield from self._begin(raw)
+        elif raw.kind in _ENDS:
+            begun = self._begun.pop(raw.serial, None)
+            if begun is None:
+                return
+            yield from self._end(raw, *begun)
+        elif raw.kind == _OWNED and raw.serial in self._begun:
+            kind, track, _ = self._begun[raw.serial]
+            self._begun[raw.serial] = (kind, track, raw.type)
+            return
         elif raw.kind in _INSTANTS:
-            told = {"serial": raw.serial, "at": _site(raw, ledger)}
-            yield common | {"ph": "i", "s": "t", "name": KINDS[raw.kind], "args": told}
-            continue
+            yield from self._instant(raw)
+            return
         else:
-            continue
-        yield {
-            "ph": "C",
-            "pid": pid,
-            "ts": at_us,
-            "name": "open handles",
-            "args": {"count": len(begun)},
-        }
-    progress(done)
-    for serial, (name, thread) in begun.items():
-        end: dict[str, Any] = {"pid": pid, "tid": thread, "ts": last_us, "cat": "handle"}
-        yield end | _slice("e", pid, serial, name) | {"args": {"ending": "still open"}}
+            return
+        at_ns = self._recording.to_ns(raw.ticks)
+        yield self._packets.count(at_ns, self._counter, len(self._begun))
 
+    def _begin(self, raw: RawEvent | RawLive) -> Iterator[bytes]:
+        recording = self._recording
+        at_ns = recording.to_ns(raw.ticks)
+        info = recording.type(raw.type)
+        free = self._lanes.setdefault(info.kind, [])
+        # Threads write what they do in an order that is nearly, not quite, that of time.
+        if free and free[0][1] <= at_ns:
+            track, _ = heapq.heappop(free)
+        else:
+            track = self._new_track()
+            yield self._packets.track(track, info.kind, self._own)
+        self._begun[raw.serial] = (info.kind, track, raw.type)
+        fields = self._packets.detail("serial", raw.serial)
+        fields += self._packets.detail("value", raw.value)
+        fields += self._alike(
+            (raw.type, raw.detail, raw.stack, raw.thread, raw.task, raw.test),
+            lambda: self._about(raw),
+        )
+        yield self._packets.event(Type.BEGIN, at_ns, track, fields)
 
-def _slice(phase: str, pid: int, serial: int, name: str) -> dict[str, Any]:
-    return {"ph": phase, "id": f"{pid}:{serial}", "name": name}
+    def _about(self, raw: RawEvent | RawLive) -> bytes:
+        """What a slice says of its handle, but its number and value."""
+        recording, packets = self._recording, self._packets
+        shown = recording.string(raw.detail) or recording.type(raw.type).name
+        fields = packets.name((raw.type, raw.detail), shown)
+        fields += packets.detail("thread", recording.thread(raw.thread).name)
+        fields += self._where("opened at", raw.stack)
+        if raw.stack:
+            frames = recording.stack(raw.stack)
+            shown = "\n".join(place(frame, self._ledger.cwd) for frame in frames)
+            fields += packets.detail("stack", (raw.stack, shown))
+        for label, id in (("task", raw.task), ("test", raw.test)):
+            if id:
+                fields += packets.detail(label, recording.string(id))
+        return fields
 
+    def _end(self, raw: RawEvent, kind: str, track: int, type: int) -> Iterator[bytes]:
+        at_ns = self._recording.to_ns(raw.ticks)
+        heapq.heappush(self._lanes[kind], (track, at_ns))
+        fields = self._alike(
+            (type, raw.ending, raw.stack), lambda: self._ending(type, raw.ending, raw.stack)
+        )
+        yield self._packets.event(Type.END, at_ns, track, fields)
 
-def _meta(name: str, pid: int, thread: int, text: str) -> dict[str, Any]:
-    return {"ph": "M", "name": name, "pid": pid, "tid": thread, "args": {"name": text}}
+    def _ending(self, type: int, ending: int, stack: int) -> bytes:
+        return (
+            self._packets.detail("owner", self._recording.type(type).name)
+            + self._packets.detail("ending", ENDINGS.get(ending, "transferred"))
+            + self._where("closed at", stack)
+        )
 
+    def _instant(self, raw: RawEvent) -> Iterator[bytes]:
+        track = self._threads.get(raw.thread)
+        pid = self._ledger.process.pid
+        if track is None:
+            info = self._recording.thread(raw.thread)
+            track = self._threads[raw.thread] = self._new_track()
+            ids = (pid, info.native or pid)
+            yield self._packets.track(track, info.name, self._own, Shape.THREAD, ids)
+        kind = KINDS[raw.kind]
+        fields = self._packets.name(kind, kind, "misuse")
+        fields += self._packets.detail("serial", raw.serial) + self._where("at", raw.stack)
+        at_ns = self._recording.to_ns(raw.ticks)
+        yield self._packets.event(Type.INSTANT, at_ns, track, fields)
 
-def _name(raw: RawEvent, ledger: Ledger) -> str:
-    owner = ledger.recording.type(raw.type).name
-    detail = ledger.recording.string(raw.detail)
-    return f"{owner} {detail}" if detail else owner
+    def _where(self, label: str, stack: int) -> bytes:
+        if not stack:
+            return b""
+        frame = site_of(self._recording.stack(stack))
+        return self._packets.detail(label, place(frame, self._ledger.cwd))
 
+    def _alike(self, key: Hashable, make: Callable[[], bytes]) -> bytes:
+        """What many events say alike, made once."""
+        fields = self._fields.get(key)
+        if fields is None:
+            fields = make()
+            if len(self._fields) < _MOST_FIELDS:
+                self._fields[key] = fields
+        return fields
 
-def _about(raw: RawEvent, ledger: Ledger) -> dict[str, Any]:
-    frames = ledger.recording.stack(raw.stack)
-    return {
-        "serial": raw.serial,
-        "value": raw.value,
-        "opened at": _site(raw, ledger),
-        "stack": "\n".join(place(frame, ledger.cwd) for frame in frames),
-    }
-
-
-def _site(raw: RawEvent, ledger: Ledger) -> str:
-    return place(site_of(ledger.recording.stack(raw.stack)), ledger.cwd)
+    def _new_track(self) -> int:
+        self._last += 1
+        return self._base + self._last

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 import signal
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -131,24 +129,6 @@ def test_the_pages_queries_answer(tables: Path, monkeypatch: pytest.MonkeyPatch)
     assert [(row[1], row[2]) for row in worst] == [("keep", 7)]
 
 
-def test_a_trace_pairs_all_slices(safehandle: Safehandle, folder: Path) -> None:
-    done = safehandle("export", "--format", "perfetto", "--output", "trace.json")
-    assert done.returncode == 0, done.stderr
-    entries = json.loads((folder / "trace.json").read_text())["traceEvents"]
-
-    phases = Counter(entry["ph"] for entry in entries)
-    assert phases["b"] == phases["e"] == (EVENTS - 14) // 2 + 7
-    open_slices: dict[str, float] = {}
-    for entry in entries:
-        if entry["ph"] == "b":
-            open_slices[entry["id"]] = entry["ts"]
-        elif entry["ph"] == "e":
-            assert entry["ts"] >= open_slices.pop(entry["id"])
-    assert open_slices == {}
-    counts = [entry["args"]["count"] for entry in entries if entry["ph"] == "C"]
-    assert max(counts) == 7
-
-
 def test_a_folder_that_exists_is_left_alone(safehandle: Safehandle, tables: Path) -> None:
     done = safehandle("export", "--format", "parquet", "--output", "tables")
     assert done.returncode == 2
@@ -198,19 +178,3 @@ def test_the_page_names_every_column() -> None:
         section = text.partition(f"### {name}\n")[2].partition("\n### ")[0]
         rows = [f"| `{each.name}` | {each.type} | {each.meaning} |" for each in columns]
         assert [line for line in section.splitlines() if line.startswith("| `")] == rows
-
-
-def test_a_trace_opens_in_perfettos_own_processor(safehandle: Safehandle, folder: Path) -> None:
-    """Where the processor, a program of its own, can be had."""
-    pytest.importorskip("perfetto.trace_processor")
-    from perfetto.trace_processor import TraceProcessor, TraceProcessorConfig
-
-    binary = os.environ.get("PERFETTO_TRACE_PROCESSOR")
-    if binary is None:
-        pytest.skip("PERFETTO_TRACE_PROCESSOR does not name trace_processor_shell")
-    if not (folder / "trace.json").exists():
-        safehandle("export", "--format", "perfetto", "--output", "trace.json")
-    config = TraceProcessorConfig(bin_path=binary)
-    with TraceProcessor(trace=str(folder / "trace.json"), config=config) as processor:
-        (row,) = processor.query("select count(*) as number from slice where dur > 0")
-    assert row.number == (EVENTS - 14) // 2 + 7
