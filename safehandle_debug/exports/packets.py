@@ -12,7 +12,7 @@ from collections.abc import Hashable
 from enum import IntEnum
 from typing import Final
 
-__all__ = ["Interned", "Packets", "Shape", "Type"]
+__all__ = ["MOST_INTERNED", "Interned", "Packets", "Shape", "Type", "varint"]
 
 MOST_INTERNED: Final = 65_536  # texts of each sort that readers keep; others are written out
 
@@ -53,19 +53,19 @@ def varint(number: int) -> bytes:
     return bytes(out)
 
 
-def number(field: int, value: int) -> bytes:
+def _number(field: int, value: int) -> bytes:
     """A field that is a number."""
     return varint(field << 3) + varint(value)
 
 
-def message(field: int, content: bytes) -> bytes:
+def _message(field: int, content: bytes) -> bytes:
     """A field that is a message, bytes or a text in UTF-8."""
     return varint(field << 3 | 2) + varint(len(content)) + content
 
 
-def text(field: int, value: str) -> bytes:
+def _text(field: int, value: str) -> bytes:
     """A field that is a text."""
-    return message(field, value.encode("utf-8", "backslashreplace"))
+    return _message(field, value.encode("utf-8", "backslashreplace"))
 
 
 class Interned:
@@ -87,7 +87,7 @@ class Interned:
         if len(self._numbers) >= self._most:
             return 0, b""
         iid = self._numbers[key] = len(self._numbers) + 1
-        return iid, message(self._table, number(1, iid) + text(self._content, shown))
+        return iid, _message(self._table, _number(1, iid) + _text(self._content, shown))
 
 
 class Packets:
@@ -97,7 +97,7 @@ class Packets:
     of earlier ones."""
 
     def __init__(self, sequence: int, clock_ns: int) -> None:
-        self._sequence = number(10, sequence)
+        self._sequence = _number(10, sequence)
         self._flags = _STATE_CLEARED | _STATE_NEEDED  # of the next packet
         self._categories = Interned(1, 2)
         self._names = Interned(2, 2)
@@ -109,9 +109,9 @@ class Packets:
     def clocks(self) -> bytes:
         """Says that the trace's clock is the wall clock, nanoseconds since 1970."""
         clocks = b"".join(
-            message(1, number(1, clock) + number(2, self._clock_ns)) for clock in (_BOOT, _REAL)
+            _message(1, _number(1, clock) + _number(2, self._clock_ns)) for clock in (_BOOT, _REAL)
         )
-        return self._packet(message(6, clocks + number(2, _BOOT)), self._clock_ns)
+        return self._packet(_message(6, clocks + _number(2, _BOOT)), self._clock_ns)
 
     def track(
         self,
@@ -126,45 +126,45 @@ class Packets:
         Args:
             ids: (pid,) of a process; (pid, tid) of a thread.
         """
-        inner = b"".join(number(field, value) for field, value in enumerate(ids, 1))
-        fields = number(1, uuid) + (number(5, parent) if parent else b"")
+        inner = b"".join(_number(field, value) for field, value in enumerate(ids, 1))
+        fields = _number(1, uuid) + (_number(5, parent) if parent else b"")
         if shape is Shape.PROCESS:
-            fields += message(shape, inner + text(6, name))
+            fields += _message(shape, inner + _text(6, name))
         elif shape is Shape.THREAD:
-            fields += message(shape, inner + text(5, name))
+            fields += _message(shape, inner + _text(5, name))
         else:
-            fields += text(2, name)
+            fields += _text(2, name)
             if shape is Shape.COUNTER:
-                fields += message(shape, number(3, _COUNT))
-        return self._packet(message(60, fields))
+                fields += _message(shape, _number(3, _COUNT))
+        return self._packet(_message(60, fields))
 
     def name(self, key: Hashable, shown: str, category: str = "handle") -> bytes:
         """What a slice that begins, or an instant, is called; for `event`.
 
         What has the same key has the same text."""
         iid = self._interned(self._names, key, shown)
-        return (number(10, iid) if iid else text(23, shown)) + number(
+        return (_number(10, iid) if iid else _text(23, shown)) + _number(
             3, self._interned(self._categories, category, category)
         )
 
     def detail(self, label: str, value: int | str | tuple[Hashable, str]) -> bytes:
         """A number or a text, perhaps with a key that is shorter; for `event`."""
-        content = number(1, self._interned(self._labels, label, label))
+        content = _number(1, self._interned(self._labels, label, label))
         if isinstance(value, int):
-            return message(4, content + number(4, value))
+            return _message(4, content + _number(4, value))
         key, shown = (value, value) if isinstance(value, str) else value
         iid = self._interned(self._texts, key, shown)
-        return message(4, content + (number(17, iid) if iid else text(6, shown)))
+        return _message(4, content + (_number(17, iid) if iid else _text(6, shown)))
 
     def event(self, type: Type, at_ns: int, track: int, fields: bytes) -> bytes:
         """Something that happens on a track; `fields` are its name and details."""
-        fields = number(9, type) + number(11, track) + fields
-        return self._packet(message(11, fields), at_ns)
+        fields = _number(9, type) + _number(11, track) + fields
+        return self._packet(_message(11, fields), at_ns)
 
     def count(self, at_ns: int, track: int, value: int) -> bytes:
         """A counter's value from then on."""
-        fields = number(9, Type.COUNTER) + number(11, track) + number(30, value)
-        return self._packet(message(11, fields), at_ns)
+        fields = _number(9, Type.COUNTER) + _number(11, track) + _number(30, value)
+        return self._packet(_message(11, fields), at_ns)
 
     def _interned(self, table: Interned, key: Hashable, shown: str) -> int:
         iid = table.known(key)
@@ -175,8 +175,8 @@ class Packets:
 
     def _packet(self, content: bytes, at_ns: int | None = None) -> bytes:
         if self._new:
-            content += message(12, self._new)
+            content += _message(12, self._new)
             self._new = b""
-        time = b"" if at_ns is None else number(8, at_ns)
+        time = b"" if at_ns is None else _number(8, at_ns)
         flags, self._flags = self._flags, _STATE_NEEDED
-        return message(1, time + self._sequence + number(13, flags) + content)
+        return _message(1, time + self._sequence + _number(13, flags) + content)
