@@ -84,10 +84,11 @@ PyObject *shd_crypto_error(const char *format, ...);
 /* Constructor T(value=0, owns_handle=True) of the types on the library. */
 int shd_crypto_init(PyObject *self, PyObject *args, PyObject *kwargs);
 
-/* Adds a type below `base`; a new reference to it, or NULL. */
-PyTypeObject *shd_crypto_type(PyObject *module, PyType_Spec *spec,
-                              PyTypeObject *base, const shd_native *native);
+/* Adds a type below `base`; -1 with an exception. */
+int shd_crypto_add_type(PyObject *module, PyType_Spec *spec,
+                        PyTypeObject *base, const shd_native *native);
 
+int shd_crypto_provider_add(PyObject *module, PyTypeObject *base);
 int shd_crypto_key_add(PyObject *module, PyTypeObject *base);
 int shd_crypto_secret_add(PyObject *module, PyTypeObject *base);
 
@@ -99,6 +100,16 @@ shd_ossl_context *shd_crypto_context(shd_handle *provider);
 
 /* The object as a provider handle, borrowed; NULL with TypeError. */
 shd_handle *shd_crypto_provider_of(PyObject *object);
+
+/* Takes a reference of the provider, for the key in `slot`; -1 with an
+ * exception. */
+int shd_crypto_hold_provider(uint32_t slot, shd_handle *provider);
+
+/* Undoes it for a slot that got no value; keeps the exception. */
+void shd_crypto_drop_provider(uint32_t slot);
+
+/* The provider that a key's extra holds, with the reference, or NULL. */
+shd_handle *shd_crypto_take_provider(void *extra);
 
 /* A key and what it lives on, held by references for the length of a call. */
 typedef struct {

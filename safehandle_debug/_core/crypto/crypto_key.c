@@ -1,17 +1,11 @@
 /* SafeNCryptKeyHandle: an EVP_PKEY.
  *
  * OpenSSL counts the references of a key itself: a duplicate is a handle of its
- * own with one of those, and the key is freed when the last is gone.  A key
- * that was made from a provider holds a reference of the provider's handle,
- * its duplicates as well: the live table's extra. */
+ * own with one of those, and the key is freed when the last is gone. */
 #include "crypto.h"
 
 #include <stdlib.h>
 #include <strings.h>
-
-typedef struct {
-    shd_handle *provider; /* strong, with a reference; NULL once taken */
-} key_extra;
 
 static int
 key_release(int64_t value, void *extra)
@@ -23,135 +17,11 @@ key_release(int64_t value, void *extra)
     return 0;
 }
 
-static shd_handle *
-key_parent(void *extra)
-{
-    shd_handle *provider = ((key_extra *)extra)->provider;
-    ((key_extra *)extra)->provider = NULL;
-    return provider;
-}
-
-/* --- parents -------------------------------------------------------------- */
-
-/* Takes a reference of the provider, for the handle in `slot`; -1 with an
-   exception. */
-static int
-hold_provider(uint32_t slot, shd_handle *provider)
-{
-    key_extra *extra = calloc(1, sizeof(*extra));
-    if (extra == NULL || shd_table_set_extra(slot, NULL) < 0) {
-        free(extra);
-        PyErr_NoMemory();
-        return -1;
-    }
-    if (shd_life_add_ref(provider) < 0) {
-        free(extra);
-        return -1;
-    }
-    extra->provider = (shd_handle *)Py_NewRef(provider);
-    shd_table_set_extra(slot, extra);
-    return 0;
-}
-
-/* Undoes hold_provider() for a slot that got no value; keeps the exception. */
-static void
-drop_provider(uint32_t slot)
-{
-    key_extra *extra = shd_table_take_extra(slot);
-    if (extra != NULL) {
-        shd_life_let_go(extra->provider);
-        Py_DECREF(extra->provider);
-        free(extra);
-    }
-}
-
 static PyObject *
 abandon(shd_handle *handle, uint32_t slot)
 {
-    drop_provider(slot);
+    shd_crypto_drop_provider(slot);
     return shd_handle_abandon(handle, slot);
-}
-
-/* The provider that the key holds, borrowed, or NULL. */
-static shd_handle *
-provider_of(const shd_handle *key)
-{
-    key_extra *extra = shd_table_extra(key->slot);
-    return extra == NULL ? NULL : extra->provider;
-}
-
-/* --- keys in use ---------------------------------------------------------- */
-
-int
-shd_crypto_use_begin(shd_crypto_use *use, PyObject *key)
-{
-    const shd_kind *kind = shd_type_native_kind(Py_TYPE(key));
-    if (key == Py_None) {
-        PyErr_SetString(shd_interp_error(SHD_ERROR_NULL),
-                        "key must be a handle, not None");
-        return -1;
-    }
-    if (kind == NULL || kind->number != SHD_KIND_KEY) {
-        PyErr_Format(PyExc_TypeError,
-                     "key must be a SafeNCryptKeyHandle, not %.200s",
-                     Py_TYPE(key)->tp_name);
-        return -1;
-    }
-    use->key = (shd_handle *)key;
-    if (shd_crypto_load() < 0 || shd_life_add_ref(use->key) < 0) {
-        return -1;
-    }
-    int64_t value = use->key->value;
-    if (value == 0 || value == -1) {
-        PyErr_Format(shd_interp_error(SHD_ERROR_STATE),
-                     "%.200s holds no key: generate() makes one",
-                     Py_TYPE(key)->tp_name);
-        shd_life_let_go(use->key);
-        return -1;
-    }
-    use->value = (shd_ossl_key *)(intptr_t)value;
-    /* Its own reference: set_handle() in another thread drops the key's. */
-    use->provider = provider_of(use->key);
-    use->context = NULL;
-    if (use->provider != NULL) {
-        if (shd_life_add_ref(use->provider) < 0) {
-            shd_life_let_go(use->key);
-            return -1;
-        }
-        use->context = shd_crypto_context(use->provider);
-        Py_INCREF(use->provider);
-    }
-    return 0;
-}
-
-void
-shd_crypto_use_end(shd_crypto_use *use)
-{
-    shd_life_let_go(use->key);
-    if (use->provider != NULL) {
-        shd_life_let_go(use->provider);
-        Py_DECREF(use->provider);
-    }
-}
-
-PyObject *
-shd_crypto_public_key(const shd_crypto_use *use)
-{
-    shd_ossl.ERR_clear_error();
-    int size = shd_ossl.i2d_PUBKEY(use->value, NULL);
-    PyObject *der = size <= 0 ? NULL : PyBytes_FromStringAndSize(NULL, size);
-    if (size > 0 && der == NULL) {
-        return NULL;
-    }
-    if (der != NULL) {
-        unsigned char *end = (unsigned char *)PyBytes_AS_STRING(der);
-        if (shd_ossl.i2d_PUBKEY(use->value, &end) == size) {
-            return der;
-        }
-        Py_DECREF(der);
-    }
-    return shd_crypto_error("OpenSSL cannot write the public key of %R",
-                            use->key);
 }
 
 /* --- acquisition ---------------------------------------------------------- */
@@ -245,7 +115,7 @@ key_generate(PyObject *type, PyObject *args, PyObject *kwargs)
         return NULL;
     }
     if (provider != Py_None
-        && (hold_provider(slot, (shd_handle *)provider) < 0
+        && (shd_crypto_hold_provider(slot, (shd_handle *)provider) < 0
             || ask_provider(&made, (shd_handle *)provider) < 0)) {
         abandon(handle, slot);
     }
@@ -288,7 +158,8 @@ key_duplicate(PyObject *self, PyObject *Py_UNUSED(ignored))
         Py_DECREF(detail);
         return NULL;
     }
-    if (use.provider != NULL && hold_provider(slot, use.provider) < 0) {
+    if (use.provider != NULL
+        && shd_crypto_hold_provider(slot, use.provider) < 0) {
         shd_handle_abandon(handle, slot);
     }
     else if (!shd_ossl.EVP_PKEY_up_ref(use.value)) {
@@ -344,7 +215,7 @@ key_init(PyObject *self, PyObject *args, PyObject *kwargs)
     }
     int result = shd_handle_init_value(handle, 0, value, owns);
     if (result == 0 && handle->slot != 0) {
-        result = hold_provider(handle->slot, provider);
+        result = shd_crypto_hold_provider(handle->slot, provider);
         if (result < 0) {
             shd_life_invalidate(handle); /* not ours to free, then */
         }
@@ -422,10 +293,8 @@ shd_crypto_key_add(PyObject *module, PyTypeObject *base)
         .space = "pkey",
         .release = key_release,
         .forget = free,
-        .parent = key_parent,
+        .parent = shd_crypto_take_provider,
     };
     static const shd_native native = {&kind, SHD_RULE_ZERO_OR_MINUS_ONE};
-    PyTypeObject *type = shd_crypto_type(module, &key_spec, base, &native);
-    Py_XDECREF(type);
-    return type == NULL ? -1 : 0;
+    return shd_crypto_add_type(module, &key_spec, base, &native);
 }

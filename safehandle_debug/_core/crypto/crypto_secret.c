@@ -302,7 +302,5 @@ shd_crypto_secret_add(PyObject *module, PyTypeObject *base)
         .release = secret_release,
     };
     static const shd_native native = {&kind, SHD_RULE_ZERO_OR_MINUS_ONE};
-    PyTypeObject *type = shd_crypto_type(module, &secret_spec, base, &native);
-    Py_XDECREF(type);
-    return type == NULL ? -1 : 0;
+    return shd_crypto_add_type(module, &secret_spec, base, &native);
 }
