@@ -20,6 +20,7 @@ from safehandle_debug import (
     SafeKeyringHandle,
     _native,
 )
+from safehandle_debug.findings.rules import findings_of
 
 PROCESS, SESSION = -2, -3
 
@@ -113,16 +114,46 @@ def test_an_unlinked_key_is_gone(name: str, tmp_path: Path, collected: bool) -> 
     assert "release-failed" not in {event.kind for event in history.events}
 
 
-def test_adding_twice_is_one_key(name: str) -> None:
-    """The kernel updates the key that is there: both handles have it."""
-    one = SafeKeyringHandle.add("user", name, b"one")
-    other = SafeKeyringHandle.add("user", name, b"other")
-    assert one.handle == other.handle
-    assert one.read() == b"other"
-    other.close()
-    with pytest.raises(OSError, match="revoked"):
-        one.read()
-    one.close()
+def test_adding_twice_is_one_key(name: str, tmp_path: Path) -> None:
+    """The kernel updates the key that is there: both handles have it, which is told."""
+    with recorded(tmp_path) as told:
+        one = SafeKeyringHandle.add("user", name, b"one")
+        other = SafeKeyringHandle.add("user", name, b"other")
+        assert one.handle == other.handle
+        assert one.read() == b"other"
+        other.close()
+        with pytest.raises(OSError, match="revoked"):
+            one.read()
+        one.close()
+    first, second = told[0].handles
+    acts = [event for event in second.events if event.kind == "double-owner"]
+    assert [event.value for event in acts] == [first.serial]
+    assert acts[0].stack[0].function == "test_adding_twice_is_one_key"
+    findings = findings_of(second, over=True)
+    assert [finding.kind for finding in findings] == ["double-owner"]
+    assert findings_of(first, over=True) == []
+
+
+def test_adopting_a_key_twice_is_told(name: str, tmp_path: Path) -> None:
+    with recorded(tmp_path) as told, SafeKeyringHandle.add("user", name, b"x") as key:
+        SafeKeyringHandle(key.handle).close()
+    assert "double-owner" in {event.kind for event in told[0].handles[1].events}
+
+
+def test_one_owner_at_a_time_is_no_second_owner(name: str, tmp_path: Path) -> None:
+    """Closed, moved, borrowed: and added again under the same description."""
+    with recorded(tmp_path) as told:
+        SafeKeyringHandle.add("user", name, b"x").close()
+        with SafeKeyringHandle.add("user", name, b"y") as key:
+            SafeKeyringHandle(key.handle, owns_handle=False).close()
+            key.revoke()
+            with SafeKeyringHandle.add("user", name, b"z") as fresh:
+                assert fresh.handle != key.handle
+        moved = SafeKeyringHandle.add("user", name, b"w").detach()
+        with SafeKeyringHandle(moved):
+            SafeKeyringHandle.add("user", f"{name} another", b"v").close()
+    kinds = {event.kind for history in told[0].handles for event in history.events}
+    assert "double-owner" not in kinds
 
 
 def test_borrowed_keys_stay(name: str) -> None:

@@ -155,8 +155,9 @@ PyDoc_STRVAR(add_doc,
 "Adds a key to a keyring: add_key(2). -3 is the keyring of the session; the\n"
 "other special ones are in keyctl(2). In the process's own, -2, threads that\n"
 "ran before its first key cannot reach a key, not even to release it.\n\n"
-"A key that has the type and description already gets the payload, and two\n"
-"handles have one key then.\n\n"
+"A key that has the type and description already gets the payload. When a\n"
+"handle owns it, it has two owners from then on, which is recorded: the first\n"
+"that closes revokes it for both.\n\n"
 "Raises OSError, HandleNotSupportedError on kernels without keyrings.");
 PyDoc_STRVAR(read_doc,
 "read($self, /)\n--\n\n"

@@ -149,7 +149,7 @@ shd_events_emit(shd_handle *handle, int kind, uint32_t refs, int ending,
                     shd_record_detail(detail), problem, only_recorded, late);
 }
 
-/* --- who owns which descriptor ------------------------------------------ */
+/* --- who owns what already ---------------------------------------------- */
 
 static int
 keep_fd_owner(int64_t fd, uint32_t slot)
@@ -203,6 +203,34 @@ forget_fd_owner(const shd_handle *handle)
     }
 }
 
+/* Serial of the handle that owns the same thing outside of the process already,
+   or 0.  There are few of them, and every acquisition is a call to the
+   kernel: looking at each handle is good enough. */
+static uint64_t
+other_outside_owner(const shd_handle *handle, int kind)
+{
+    uint32_t size = shd_table_size();
+    for (uint32_t slot = 1; slot <= size; slot++) {
+        const shd_entry *entry = shd_table_entry(slot);
+        uint64_t meta = atomic_load(&entry->meta);
+        uint64_t serial = shd_table_serial(meta);
+        if (meta != 0 && shd_table_kind(meta) == kind && slot != handle->slot
+            && entry->value == handle->value && !shd_is_inherited(serial)) {
+            return serial;
+        }
+    }
+    return 0;
+}
+
+static uint64_t
+other_owner(const shd_handle *handle, const shd_type_info *info)
+{
+    return info->fd_space ? other_fd_owner(handle)
+           : info->kind->outside
+               ? other_outside_owner(handle, info->kind->number)
+               : 0;
+}
+
 /* --- the beginning and the end of a handle's life ------------------------ */
 
 void
@@ -214,14 +242,15 @@ shd_events_acquired(shd_handle *handle, PyObject *detail)
     }
     int owned =
         shd_has(handle, SHD_OWNS) && !shd_has(handle, SHD_SHARES_NUMBER);
-    int fd_space = owned && shd_type_info_of(Py_TYPE(handle))->fd_space;
+    const shd_type_info *info = shd_type_info_of(Py_TYPE(handle));
+    int fd_space = owned && info->fd_space;
     if (!shd_record_ready()) {
         if (fd_space) {
             shd_watch_adopted((int)handle->value, serial, handle->slot);
         }
         return;
     }
-    uint64_t other = fd_space ? other_fd_owner(handle) : 0;
+    uint64_t other = owned ? other_owner(handle, info) : 0;
     if (fd_space) {
         keep_fd_owner(handle->value, handle->slot);
     }
