@@ -16,7 +16,7 @@ static const shd_hook *const groups[] = {
     shd_open_hooks,    shd_duplicate_hooks, shd_socket_hooks,
     shd_special_hooks, shd_stream_hooks,    shd_close_hooks,
     shd_use_hooks,     shd_guard_hooks,     shd_process_hooks,
-    shd_raw_hooks,
+    shd_path_hooks,    shd_raw_hooks,
 };
 #define GROUPS (sizeof(groups) / sizeof(*groups))
 #else
@@ -39,76 +39,6 @@ shd_hooks(size_t *count)
     }
     *count = found;
     return all;
-}
-
-/* --- paths ------------------------------------------------------------------ */
-
-static const char *
-after(const char *text, const char *prefix)
-{
-    while (*prefix != '\0') {
-        if (*text++ != *prefix++) {
-            return NULL;
-        }
-    }
-    return text;
-}
-
-static const char *
-after_process(const char *text)
-{
-    const char *rest = after(text, "self");
-    if (rest == NULL) {
-        rest = after(text, "thread-self");
-    }
-    if (rest != NULL) {
-        return rest;
-    }
-    long pid = 0;
-    const char *digit = text;
-    for (; *digit >= '0' && *digit <= '9' && pid < 1 << 30; digit++) {
-        pid = pid * 10 + (*digit - '0');
-    }
-    return digit != text && pid == getpid() ? digit : NULL;
-}
-
-static const char *
-after_folder(const char *path)
-{
-    const char *rest = after(path, "/dev/fd");
-    if (rest != NULL) {
-        return rest;
-    }
-    rest = after(path, "/proc/");
-    if (rest != NULL) {
-        rest = after_process(rest);
-    }
-    if (rest == NULL) {
-        return NULL;
-    }
-    const char *info = after(rest, "/fdinfo");
-    return info != NULL ? info : after(rest, "/fd");
-}
-
-int
-shd_hook_opening(const char *path)
-{
-    if (path == NULL || path[0] != '/' || (path[1] != 'p' && path[1] != 'd')
-        || shd_watch_asleep()) {
-        return 0;
-    }
-    const char *rest = after_folder(path);
-    if (rest == NULL) {
-        return 0;
-    }
-    while (*rest == '/') {
-        rest++;
-    }
-    if (*rest == '\0' || strcmp(rest, ".") == 0) {
-        shd_watch_listed();
-        return 1;
-    }
-    return 0;
 }
 
 /* --- EBADF ------------------------------------------------------------------ */

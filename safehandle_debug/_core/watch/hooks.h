@@ -48,6 +48,7 @@ extern const shd_hook shd_stream_hooks[];
 extern const shd_hook shd_close_hooks[];
 extern const shd_hook shd_use_hooks[];
 extern const shd_hook shd_guard_hooks[];
+extern const shd_hook shd_path_hooks[];
 extern const shd_hook shd_process_hooks[];
 extern const shd_hook shd_raw_hooks[];
 
@@ -74,9 +75,40 @@ shd_hook_retry(const void *caller)
         return created;                                                       \
     } while (0)
 
-/* Before a path is opened: in the folder of this process's descriptors there
- * shall be nothing of ours, and the folder gets the number that it would. */
-int shd_hook_opening(const char *path);
+/* The rest of the two below, for a path that may name a descriptor. */
+int shd_hook_special_path(int folder, const char *path, int opens);
+
+/* Whether a name in a folder is that of a parked number, and the folder that of
+ * this process's descriptors. */
+int shd_hook_is_hidden(int folder, const char *name);
+
+static inline int
+shd_hook_may_be_special(const char *path)
+{
+    return path != NULL
+           && (path[0] == '/' ? path[1] == 'p' || path[1] == 'd'
+                              : path[0] >= '0' && path[0] <= '9');
+}
+
+/* Before a path is opened.  1: it is the folder of this process's descriptors,
+ * in which there is nothing of ours now; it gets the number that it would.
+ * -1: it is the name of a parked number, errno says that there is no such
+ * file. */
+static inline int
+shd_hook_opening(int folder, const char *path)
+{
+    return SHD_UNLIKELY(shd_hook_may_be_special(path))
+               ? shd_hook_special_path(folder, path, 1)
+               : 0;
+}
+
+/* The same for a call that does not open. */
+static inline int
+shd_hook_names_parked(int folder, const char *path)
+{
+    return SHD_UNLIKELY(shd_hook_may_be_special(path))
+           && shd_hook_special_path(folder, path, 0) < 0;
+}
 
 /* Whether a number is closed, be it parked or not; errno is kept. */
 int shd_hook_is_dead(int fd);
@@ -102,11 +134,14 @@ shd_hook_may_use(int fd, const char *function, const void *caller)
 }
 
 /* The same for a path below a folder's number; an absolute one leaves the
- * number out of account. */
+ * number out of account.  A path may itself be the name of a parked number. */
 static inline int
 shd_hook_may_use_in(int folder, const char *path, const char *function,
                     const void *caller)
 {
+    if (shd_hook_names_parked(folder, path)) {
+        return 0;
+    }
     if (SHD_UNLIKELY(shd_watch_is_parked(folder))
         && (path == NULL || path[0] != '/')) {
         return shd_hook_may_use(folder, function, caller);
@@ -118,6 +153,9 @@ shd_hook_may_use_in(int folder, const char *path, const char *function,
 static inline int
 shd_hook_may_probe(int fd, const char *path)
 {
+    if (shd_hook_names_parked(fd, path)) {
+        return 0;
+    }
     if (SHD_UNLIKELY(shd_watch_is_parked(fd))
         && (path == NULL || path[0] != '/')) {
         errno = EBADF;

@@ -49,7 +49,9 @@ static openat_2_function *real___openat_2;
 
 #define OPEN(call, flags, path)                                               \
     do {                                                                      \
-        shd_hook_opening(path);                                               \
+        if (SHD_UNLIKELY(shd_hook_opening(AT_FDCWD, path) < 0)) {             \
+            return -1;                                                        \
+        }                                                                     \
         int opened = (call);                                                  \
         if (shd_watch_asleep()) {                                             \
             return opened;                                                    \
@@ -103,7 +105,9 @@ openat_failed(int fd, int folder, const void *caller)
         if (!may_open_in(folder, path, SHD_HERE)) {                           \
             return -1;                                                        \
         }                                                                     \
-        shd_hook_opening(path);                                               \
+        if (SHD_UNLIKELY(shd_hook_opening(folder, path) < 0)) {               \
+            return -1;                                                        \
+        }                                                                     \
         int opened = (call);                                                  \
         if (shd_watch_asleep()) {                                             \
             return opened;                                                    \

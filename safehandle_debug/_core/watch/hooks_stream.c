@@ -7,6 +7,7 @@
 #include "hooks.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <sys/types.h>
 
@@ -20,6 +21,11 @@ SHD_REAL(pclose);
 SHD_REAL(opendir);
 SHD_REAL(fdopendir);
 SHD_REAL(closedir);
+SHD_REAL(readdir);
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+SHD_REAL(readdir_r);
+#pragma GCC diagnostic pop
 
 /* -1 for a stream that has no descriptor. */
 static int
@@ -53,7 +59,9 @@ stream_opened(FILE *stream, int kind, const char *path, const void *caller)
 
 #define OPEN_STREAM(call, kind, path)                                         \
     do {                                                                      \
-        shd_hook_opening(path);                                               \
+        if (SHD_UNLIKELY(shd_hook_opening(AT_FDCWD, path) < 0)) {             \
+            return NULL;                                                      \
+        }                                                                     \
         FILE *stream = (call);                                                \
         if (shd_watch_asleep()) {                                             \
             return stream;                                                    \
@@ -172,7 +180,10 @@ folder_opened(DIR *folder, const char *path, int lists_us, const void *caller)
 static DIR *
 hook_opendir(const char *path)
 {
-    int lists_us = shd_hook_opening(path);
+    int lists_us = shd_hook_opening(AT_FDCWD, path);
+    if (SHD_UNLIKELY(lists_us < 0)) {
+        return NULL;
+    }
     DIR *folder = real_opendir(path);
     if (shd_watch_asleep()) {
         return folder;
@@ -203,6 +214,29 @@ hook_fdopendir(int fd)
     return folder;
 }
 
+/* What was parked since the folder was opened is in the list, and closed. */
+static struct dirent *
+hook_readdir(DIR *folder)
+{
+    struct dirent *entry;
+    do {
+        entry = real_readdir(folder);
+    } while (entry != NULL
+             && shd_hook_is_hidden(number_of_folder(folder), entry->d_name));
+    return entry;
+}
+
+static int
+hook_readdir_r(DIR *folder, struct dirent *entry, struct dirent **result)
+{
+    int error;
+    do {
+        error = real_readdir_r(folder, entry, result);
+    } while (error == 0 && *result != NULL
+             && shd_hook_is_hidden(number_of_folder(folder), entry->d_name));
+    return error;
+}
+
 static int
 hook_closedir(DIR *folder)
 {
@@ -211,11 +245,22 @@ hook_closedir(DIR *folder)
 }
 
 const shd_hook shd_stream_hooks[] = {
-    SHD_HOOK(fopen),    SHD_ALIAS(fopen64, fopen),
-    SHD_HOOK(tmpfile),  SHD_ALIAS(tmpfile64, tmpfile),
-    SHD_HOOK(popen),    SHD_HOOK(fdopen),
-    SHD_HOOK(fclose),   SHD_HOOK(pclose),
-    SHD_HOOK(freopen),  SHD_ALIAS(freopen64, freopen),
-    SHD_HOOK(opendir),  SHD_HOOK(fdopendir),
-    SHD_HOOK(closedir), {0},
+    SHD_HOOK(fopen),
+    SHD_ALIAS(fopen64, fopen),
+    SHD_HOOK(tmpfile),
+    SHD_ALIAS(tmpfile64, tmpfile),
+    SHD_HOOK(popen),
+    SHD_HOOK(fdopen),
+    SHD_HOOK(fclose),
+    SHD_HOOK(pclose),
+    SHD_HOOK(freopen),
+    SHD_ALIAS(freopen64, freopen),
+    SHD_HOOK(opendir),
+    SHD_HOOK(fdopendir),
+    SHD_HOOK(closedir),
+    SHD_HOOK(readdir),
+    SHD_ALIAS(readdir64, readdir),
+    SHD_HOOK(readdir_r),
+    SHD_ALIAS(readdir64_r, readdir_r),
+    {0},
 };

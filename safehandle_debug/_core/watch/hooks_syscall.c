@@ -73,7 +73,9 @@ was_opened(const call *it, long fd, long path)
 static long
 open_path(const call *it)
 {
-    shd_hook_opening((const char *)it->a);
+    if (shd_hook_opening(AT_FDCWD, (const char *)it->a) < 0) {
+        return -1;
+    }
     long result = make_with_room(it);
     was_opened(it, result, it->a);
     return result;
@@ -87,7 +89,9 @@ open_path_in(const call *it)
                                 it->caller)) {
         return -1;
     }
-    shd_hook_opening((const char *)it->b);
+    if (shd_hook_opening((int)it->a, (const char *)it->b) < 0) {
+        return -1;
+    }
     long result = make_with_room(it);
     was_opened(it, result, it->b);
     return check_use(it, result, "openat");
@@ -187,6 +191,19 @@ static long
 probe(const call *it)
 {
     return shd_hook_may_probe((int)it->a, NULL) ? make(it) : -1;
+}
+
+static long
+probe_path(const call *it)
+{
+    return shd_hook_names_parked(AT_FDCWD, (const char *)it->a) ? -1
+                                                                : make(it);
+}
+
+static long
+probe_path_in(const call *it)
+{
+    return shd_hook_may_probe((int)it->a, (const char *)it->b) ? make(it) : -1;
 }
 
 static long
@@ -322,6 +339,8 @@ enum action {
     REPLACES,
     CONTROLS,
     PROBES,
+    PROBES_PATH,
+    PROBES_PATH_IN,
     USES,
     SENDS,
     CLOSES,
@@ -345,6 +364,8 @@ static long (*const doing[])(const call *) = {
     [REPLACES] = replace,
     [CONTROLS] = control,
     [PROBES] = probe,
+    [PROBES_PATH] = probe_path,
+    [PROBES_PATH_IN] = probe_path_in,
     [USES] = use,
     [SENDS] = send_message,
     [CLOSES] = close_one,
@@ -395,6 +416,10 @@ USED const raw_call shd_raw_calls[RAW_NUMBERS] = {
     [SYS_recvfrom] = {USES, 0},
     [SYS_sendto] = {USES, 0},
     [SYS_fstat] = {PROBES, 0},
+    [SYS_newfstatat] = {PROBES_PATH_IN, 0},
+    [SYS_statx] = {PROBES_PATH_IN, 0},
+    [SYS_readlinkat] = {PROBES_PATH_IN, 0},
+    [SYS_faccessat] = {PROBES_PATH_IN, 0},
     [SYS_wait4] = {WAITS, 0},
     [SYS_waitid] = {WAITS_INFO, 0},
     [SYS_execve] = {RUNS, 0},
@@ -405,6 +430,10 @@ USED const raw_call shd_raw_calls[RAW_NUMBERS] = {
     [SYS_creat] = {OPENS, SHD_FD_FILE},
     [SYS_pipe] = {PIPES, SHD_FD_PIPE},
     [SYS_dup2] = {REPLACES, 0},
+    [SYS_stat] = {PROBES_PATH, 0},
+    [SYS_lstat] = {PROBES_PATH, 0},
+    [SYS_access] = {PROBES_PATH, 0},
+    [SYS_readlink] = {PROBES_PATH, 0},
     [SYS_epoll_create] = {CREATES, SHD_FD_EPOLL},
     [SYS_eventfd] = {CREATES, SHD_FD_EVENT},
     [SYS_signalfd] = {CREATES_OR_CHANGES, SHD_FD_SIGNAL},
@@ -412,6 +441,9 @@ USED const raw_call shd_raw_calls[RAW_NUMBERS] = {
 #endif
 #ifdef SYS_close_range
     [SYS_close_range] = {CLOSES_SEVERAL, 0},
+#endif
+#ifdef SYS_faccessat2
+    [SYS_faccessat2] = {PROBES_PATH_IN, 0},
 #endif
 #ifdef SYS_openat2
     [SYS_openat2] = {OPENS_IN, SHD_FD_FILE},
