@@ -49,7 +49,9 @@ class Holders:
         elif self.beyond:
             yield self.beyond
         if self.cut:
-            found = "more may hold it" if self.chains else "nothing found yet"
+            found = "nothing found yet"
+            if self.chains or self.beyond:
+                found = "more may hold it" if self.chains else "it may stand elsewhere too"
             yield f"(the search was cut {self.cut}: {found})"
         elif not self.chains and not self.cycle and not self.beyond:
             yield "nothing that Python can see"

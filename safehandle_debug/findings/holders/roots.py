@@ -35,6 +35,7 @@ class Root(NamedTuple):
 
     text: str
     thing: object
+    is_programs: bool = True  # False: a library's own
 
 
 def is_foreign_module(name: str) -> bool:
@@ -76,9 +77,10 @@ def _frames() -> Iterator[Root]:
             code = frame.f_code
             if not is_foreign_code(code.co_filename):
                 at = f"{os.path.basename(code.co_filename)}:{frame.f_lineno}"
+                own = not is_library(code.co_filename)
                 for variable, value in frame_variables(frame).items():
                     text = f"{where}local {variable} of {code.co_qualname} ({at})"
-                    yield Root(text, value)
+                    yield Root(text, value, own)
                 if id(frame.f_globals) not in known:
                     yield from _globals(frame.f_globals)
                     known.add(id(frame.f_globals))
@@ -141,7 +143,8 @@ def _modules() -> Iterator[Root]:
 
     A class or function that another module defines is that one's."""
     loaded = {name: each for name, each in _loaded().items() if not is_foreign_module(name)}
-    for name in sorted(loaded, key=lambda name: (_is_library_module(loaded[name]), name)):
+    library = {name: _is_library_module(module) for name, module in loaded.items()}
+    for name in sorted(loaded, key=lambda name: (library[name], name)):
         for key, value in list(_namespace_of(loaded[name]).items()):
             if type(key) is not str or key in ("__builtins__", "__loader__", "__spec__"):
                 continue
@@ -153,7 +156,7 @@ def _modules() -> Iterator[Root]:
             elif type(value) is types.FunctionType:
                 home = value.__module__
             if home == name or home not in loaded:
-                yield Root(f"{name}.{key}", value)
+                yield Root(f"{name}.{key}", value, not library[name])
 
 
 def _is_library_module(module: types.ModuleType) -> bool:

@@ -21,6 +21,7 @@ from safehandle_debug import _native
 from safehandle_debug.findings.holders.cycles import why_alive
 from safehandle_debug.findings.holders.links import chain
 from safehandle_debug.findings.holders.model import Chain, Holders
+from safehandle_debug.findings.holders.numbers import LEAST, RAW, standing
 from safehandle_debug.findings.holders.roots import (
     Root,
     is_foreign_code,
@@ -124,6 +125,11 @@ def search(
         for key, serial in wanted.items()
     }
     lost = {key: serial for key, serial in wanted.items() if not found[serial].chains}
+    bare = {key: lost.pop(key) for key in list(lost) if key[0] == RAW and key[1] >= LEAST}
+    for (_, value), serial in bare.items():
+        places = walk.places_of(value)
+        if places or cut is None:
+            found[serial] = Holders(serial, cut=reason, beyond=standing(value, places))
     if lost and cut is None:
         found |= why_alive(lost, walk.seen, walk.key_of, walk.deadline)
     return found
@@ -142,6 +148,12 @@ class _Walk:
         self.hits: dict[Key, list[tuple[object, int | None, str]]] = {}
         self._wanted = frozenset(wanted)
         self._missing = set(wanted)
+        # Numbers that nothing owns, and where they stand: all of them, so that
+        # the walk is not over when it has met one.
+        self._numbers: dict[int, list[tuple[int, int | None, str]]] = {
+            value: [] for name, value in wanted if name == RAW and value >= LEAST
+        }
+        self._library: set[int] = set()  # roots that are no part of the program
         self._most = most
         self._parents: dict[int, int] = {}
         self._names: dict[int, str] = {}  # of objects that are roots
@@ -157,7 +169,11 @@ class _Walk:
     def run(self, starts: list[Root]) -> str | None:
         """Walks until all are found or nothing is left; why it was cut, or None."""
         layer: list[object] = []
-        for text, thing in starts:
+        for text, thing, is_programs in starts:
+            if type(thing) is int and thing in self._numbers and is_programs:
+                self._numbers[thing].append((thing, None, text))
+            elif not is_programs and id(thing) not in self.seen:
+                self._library.add(id(thing))
             self._meet(thing, None, text, layer)
         del starts
         while layer and self._missing:
@@ -178,14 +194,26 @@ class _Walk:
         """The shortest chains to one target, each text once."""
         found: dict[str, Chain] = {}
         for handle, parent, text in self.hits.get(key, ()):
-            path = [handle]
-            while parent is not None:
-                path.append(self.seen[parent])
-                text = self._names.get(parent, "")
-                parent = self._parents.get(parent)
-            each = chain(text, path[::-1])
+            each = chain(*self._path(handle, parent, text))
             found.setdefault(each.text, each)
         return list(found.values())
+
+    def places_of(self, value: int) -> list[tuple[str, list[object]]]:
+        """Where a number stands in the program, as (root, objects from there to it)."""
+        found = []
+        for number in self._numbers[value]:
+            root, path = self._path(*number)
+            if id(path[0]) not in self._library:
+                found.append((root, path))
+        return found
+
+    def _path(self, thing: object, parent: int | None, text: str) -> tuple[str, list[object]]:
+        path = [thing]
+        while parent is not None:
+            path.append(self.seen[parent])
+            text = self._names.get(parent, "")
+            parent = self._parents.get(parent)
+        return text, path[::-1]
 
     def key_of(self, thing: object) -> Key | None:
         """(class name, value) of an object that owns a handle; None of others."""
@@ -204,6 +232,8 @@ class _Walk:
         kind = type(thing)
         number = id(thing)
         if id(kind) in _LEAVES or number in self._modules:
+            if kind is int and parent is not None and thing in self._numbers:
+                self._numbers[thing].append((thing, parent, ""))
             return
         known = self._kind(kind)
         if known.read is not None:

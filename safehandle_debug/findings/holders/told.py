@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from safehandle_debug import _native
 from safehandle_debug.findings.holders.model import Holders
+from safehandle_debug.findings.holders.numbers import RAW
 from safehandle_debug.findings.holders.search import MOST_OBJECTS, SECONDS, Target, search
 from safehandle_debug.ledger.replay import Key
 from safehandle_debug.recording import Recording, open_recording
@@ -27,7 +28,7 @@ _MOST_TARGETS: Final = 200
 _OF_A_PLACE: Final = 2  # handles alike that are looked for
 _MOST_BYTES: Final = 40_000  # of the 65,000 that a text has room for
 # Owners that are no Python objects, or none that can be told by a number.
-_NO_OBJECT: Final = frozenset({"raw", "sqlite3", "FILE", "DIR", "scandir", "mmap", "?"})
+_NO_OBJECT: Final = frozenset({"sqlite3", "FILE", "DIR", "scandir", "mmap", "?"})
 _NOT_OURS: Final = int(Flag.BORROWED | Flag.IMPORTING | Flag.INHERITED)
 
 
@@ -69,8 +70,9 @@ def _open_targets(path: str) -> list[Target]:
         for raw in recording.live():
             if raw.flags & _NOT_OURS or raw.serial <= recording.header.inherited_serials:
                 continue
-            owner = recording.type(raw.type).name
-            if owner in _NO_OBJECT:
+            info = recording.type(raw.type)
+            owner = info.name
+            if owner in _NO_OBJECT or (owner == RAW and info.space != "fd"):
                 continue
             key = Key(raw.type, raw.stack, 0, False, 0)
             alike[key] = alike.get(key, 0) + 1
