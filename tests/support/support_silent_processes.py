@@ -143,6 +143,32 @@ def probes(folder: Path) -> None:
                 continue
 
 
+def numbers_asked_for(folder: Path) -> None:
+    """Takes a number only after it has asked, and was told that nobody has it."""
+    fd = os.open("/dev/null", os.O_RDONLY)
+    os.close(fd)
+    with open(folder / "other", "w") as other:
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.dup2(other.fileno(), fd)
+            os.close(fd)
+
+
+def numbers_named_anew(folder: Path) -> None:
+    """A log goes on under its old number after the file was moved away."""
+    fd = os.open(folder / "log", os.O_CREAT | os.O_WRONLY)
+    for generation in range(3):
+        os.close(fd)
+        os.rename(folder / "log", folder / f"log.{generation}")
+        fresh = os.open(folder / "log", os.O_CREAT | os.O_WRONLY)
+        if fresh != fd:
+            os.dup2(fresh, fd)
+            os.close(fresh)
+        os.write(fd, b"x")
+    os.close(fd)
+
+
 def terminals(folder: Path) -> None:
     import pty
 

@@ -183,6 +183,13 @@ shd_watch_is_parked(int fd)
 }
 
 void
+shd_watch_probed(int fd, const void *caller)
+{
+    (void)fd;
+    (void)caller;
+}
+
+void
 shd_watch_bad(int fd, const char *function, const void *caller)
 {
     tell(caller, "bad %d %s\n", fd, function);

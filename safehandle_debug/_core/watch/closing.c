@@ -239,6 +239,13 @@ shd_watch_close(int fd)
     return close(fd);
 }
 
+static uint64_t
+serial_of(int fd)
+{
+    shd_number *number = shd_number_find(fd);
+    return number == NULL ? 0 : shd_word_serial(atomic_load(&number->word));
+}
+
 /* --- over and across ------------------------------------------------------------ */
 
 void
@@ -274,8 +281,9 @@ shd_watch_replacing(int fd, int from, const char *how, const void *caller)
     }
     else if (shd_word_state(word) == SHD_NUMBER_PARKED) {
         /* Closing a number and naming it anew is right, as long as nobody
-           would have got it meanwhile. */
-        if (shd_natural_holder(number->natural) != 0) {
+           else would have got it meanwhile. */
+        uint64_t victim = shd_natural_holder(number->natural);
+        if (victim != 0 && victim != serial_of(from)) {
             shd_judge_stale(fd, number, word, SHD_WRONG_USE, how);
             number->natural = -1;
         }

@@ -151,13 +151,14 @@ shd_hook_may_use_in(int folder, const char *path, const char *function,
 
 /* The same for calls that only ask whether the number is open. */
 static inline int
-shd_hook_may_probe(int fd, const char *path)
+shd_hook_may_probe(int fd, const char *path, const void *caller)
 {
     if (shd_hook_names_parked(fd, path)) {
         return 0;
     }
     if (SHD_UNLIKELY(shd_watch_is_parked(fd))
         && (path == NULL || path[0] != '/')) {
+        shd_watch_probed(fd, caller);
         errno = EBADF;
         return 0;
     }

@@ -62,7 +62,7 @@ shd_hook_will_replace(int from, int to)
         if (shd_watch_asleep()) {                                             \
             return (call);                                                    \
         }                                                                     \
-        if (is_probe ? !shd_hook_may_probe(from, NULL)                        \
+        if (is_probe ? !shd_hook_may_probe(from, NULL, SHD_HERE)              \
                      : !shd_hook_may_use(from, function, SHD_HERE)) {         \
             return -1;                                                        \
         }                                                                     \
@@ -113,8 +113,9 @@ hook_fcntl(int fd, int command, ...)
                   (int)(intptr_t)argument, "fcntl");
     case F_GETFD:
     case F_GETFL:
-        return shd_hook_may_probe(fd, NULL) ? real_fcntl(fd, command, argument)
-                                            : -1;
+        return shd_hook_may_probe(fd, NULL, SHD_HERE)
+                   ? real_fcntl(fd, command, argument)
+                   : -1;
     default:
         break;
     }

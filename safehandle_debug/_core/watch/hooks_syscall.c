@@ -190,7 +190,7 @@ replace(const call *it)
 static long
 probe(const call *it)
 {
-    return shd_hook_may_probe((int)it->a, NULL) ? make(it) : -1;
+    return shd_hook_may_probe((int)it->a, NULL, it->caller) ? make(it) : -1;
 }
 
 static long

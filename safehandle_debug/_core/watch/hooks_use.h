@@ -78,7 +78,7 @@
 #define SHD_PROBE(name, fd, path, parameters, arguments)                      \
     static int hook_##name parameters                                         \
     {                                                                         \
-        if (!shd_watch_asleep() && !shd_hook_may_probe(fd, path)) {           \
+        if (!shd_watch_asleep() && !shd_hook_may_probe(fd, path, SHD_HERE)) { \
             return -1;                                                        \
         }                                                                     \
         return real_##name arguments;                                         \

@@ -186,6 +186,18 @@ shd_watch_is_parked(int fd)
     return state == SHD_NUMBER_PARKED || state == SHD_NUMBER_OURS;
 }
 
+/* Who has been told that the number is closed acts on what it was told.
+ * Unwatched, the answer might have been another one. */
+void
+shd_watch_probed(int fd, const void *caller)
+{
+    (void)caller;
+    shd_number *number = shd_number_find(fd);
+    if (number != NULL) {
+        number->natural = -1;
+    }
+}
+
 void
 shd_watch_bad(int fd, const char *function, const void *caller)
 {

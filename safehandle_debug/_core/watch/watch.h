@@ -121,6 +121,9 @@ int shd_watch_is_parked(int fd);
  * `function`: a literal.  A probe (fstat, F_GETFD) does not come here. */
 void shd_watch_bad(int fd, const char *function, const void *caller);
 
+/* A parked number was asked for, and the answer is that it is closed. */
+void shd_watch_probed(int fd, const void *caller);
+
 /* Around calls that may block: closing under them is told.  `fd` -1: over. */
 void shd_watch_waiting(int fd);
 
