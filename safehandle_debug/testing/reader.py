@@ -10,6 +10,7 @@ from typing import Final
 from safehandle_debug import _native
 from safehandle_debug.findings import Finding, find, findings_of
 from safehandle_debug.ledger import Event, History, Ledger
+from safehandle_debug.ledger.watched import Watch
 from safehandle_debug.recording import open_recording
 from safehandle_debug.recording.format import Ending, EventKind
 
@@ -161,10 +162,19 @@ class Reader:
         ledger = self.ledger()
         if ledger is None:
             return []
-        endings = (Ending.DROPPED, Ending.COLLECTED)
-        raws = ledger.recording.events(after=seq)
-        serials = {r.serial for r in raws if r.kind == EventKind.CLOSE and r.ending in endings}
-        return self.histories(serials)
+        watch = Watch(ledger.recording)
+        serials = {
+            raw.serial
+            for raw in ledger.recording.events(after=seq)
+            if raw.kind == EventKind.CLOSE
+            and (
+                raw.ending in (Ending.DROPPED, Ending.COLLECTED)
+                or watch.may_be_finalized(raw.stack, raw.type)
+            )
+        }
+        return [
+            each for each in self.histories(serials) if each.ending in ("dropped", "collected")
+        ]
 
     def abandoned(self) -> list[Finding]:
         """The handles that finalizers closed so far, alike ones grouped."""

@@ -280,6 +280,27 @@ def test_abandoned_handles(suite, abandoned, outcomes):
     verbose.stdout.fnmatch_lines(["1 abandoned   test_it.py:10: in test_drops   *"])
 
 
+def test_descriptors_abandoned_to_finalizers_in_python(suite):
+    """`__del__` calls close(): nobody did in time, all the same."""
+    suite.write(
+        """
+    import tempfile, zipfile
+
+    def test_drops():
+        tempfile.NamedTemporaryFile()
+
+    def test_drops_an_archive(tmp_path):
+        zipfile.ZipFile(tmp_path / "a.zip", "w").writestr("a", "b")
+
+    def test_closes():
+        with tempfile.NamedTemporaryFile():
+            pass
+    """
+    )
+    suite.pytester.makeini("[pytest]\nhandles_abandoned = error")
+    suite.run("--handles-fds").assert_outcomes(passed=3, errors=2)
+
+
 def test_hooks_of_others(suite):
     """A conftest can expect a leak, and is told of those that are reported."""
     suite.pytester.makeconftest(
