@@ -259,7 +259,7 @@ static int
 hook___fxstatat(int version, int folder, const char *path, struct stat *found,
                 int flags)
 {
-    if (!shd_watch_asleep() && !shd_hook_may_probe(folder, path)) {
+    if (!shd_watch_asleep() && !shd_hook_may_probe(folder, path, SHD_HERE)) {
         return -1;
     }
     return real___fxstatat(version, folder, path, found, flags);
@@ -269,7 +269,7 @@ static ssize_t
 hook___readlinkat_chk(int folder, const char *path, char *target, size_t size,
                       size_t room)
 {
-    if (!shd_watch_asleep() && !shd_hook_may_probe(folder, path)) {
+    if (!shd_watch_asleep() && !shd_hook_may_probe(folder, path, SHD_HERE)) {
         return -1;
     }
     return real___readlinkat_chk(folder, path, target, size, room);

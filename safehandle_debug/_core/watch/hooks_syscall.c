@@ -203,7 +203,9 @@ probe_path(const call *it)
 static long
 probe_path_in(const call *it)
 {
-    return shd_hook_may_probe((int)it->a, (const char *)it->b) ? make(it) : -1;
+    return shd_hook_may_probe((int)it->a, (const char *)it->b, it->caller)
+               ? make(it)
+               : -1;
 }
 
 static long
