@@ -112,9 +112,10 @@ void
 shd_watch_note_foreign(int fd)
 {
     shd_number *number = shd_number_make(fd);
-    if (number != NULL
-        && shd_word_state(atomic_load(&number->word)) != SHD_NUMBER_OPEN
-        && shd_word_state(atomic_load(&number->word)) != SHD_NUMBER_OURS) {
+    uint64_t word = number == NULL ? 0 : atomic_load(&number->word);
+    int state = shd_word_state(word);
+    if (number != NULL && state != SHD_NUMBER_OPEN && state != SHD_NUMBER_OURS
+        && state != SHD_NUMBER_CLOSING) {
         number->natural = fd;
         number->slot = 0;
         atomic_store(&number->object, 0);
@@ -180,10 +181,29 @@ end_missing(void)
                 shd_word_with_state(word, SHD_NUMBER_CLOSED))) {
             continue;
         }
-        shd_watch_end_unseen(fd, number, word);
+        shd_watch_end_unseen(fd, number, word, SHD_ENDING_CLOSED);
         changes++;
     }
     return changes;
+}
+
+/* Calls that were under way when the watch stopped or began again are counted
+ * twice or not at all. */
+static int started_again;
+
+static void
+count_again(void)
+{
+    int before = atomic_load(&shd_watch_open);
+    int open = 0;
+    int end = shd_numbers_end();
+    for (int fd = 0; fd < end; fd++) {
+        shd_number *number = shd_number_find(fd);
+        open +=
+            number != NULL
+            && shd_word_state(atomic_load(&number->word)) == SHD_NUMBER_OPEN;
+    }
+    atomic_compare_exchange_strong(&shd_watch_open, &before, open);
 }
 
 int
@@ -202,6 +222,9 @@ shd_watch_reconcile(void)
     if (shd_listing("/proc/self/fd", look_at, &now) == 0) {
         now.changes += end_missing();
     }
+    if (started_again) {
+        count_again();
+    }
     shd_children_checkpoint();
     shd_watch_leave();
     atomic_store(&checking, 0);
@@ -210,6 +233,36 @@ shd_watch_reconcile(void)
 }
 
 /* --- beginning and end -------------------------------------------------------------- */
+
+/* Of an earlier watch nothing is known any more: numbers came and went since.
+ * Only what a SafeHandle still holds is certain.  What a thread is just closing
+ * is left to it. */
+static void
+forget_earlier(void)
+{
+    int end = shd_numbers_end();
+    for (int fd = 0; fd < end; fd++) {
+        shd_number *number = shd_number_find(fd);
+        uint64_t word = number == NULL ? 0 : atomic_load(&number->word);
+        int state = shd_word_state(word);
+        if (state == SHD_NUMBER_CLOSING || state == SHD_NUMBER_OURS) {
+            continue;
+        }
+        started_again |= word != 0;
+        int is_open = syscall(SYS_fcntl, fd, F_GETFD) >= 0;
+        if (state == SHD_NUMBER_OPEN && is_open
+            && shd_watch_is_held(number, word)) {
+            continue;
+        }
+        if (number != NULL
+            && atomic_compare_exchange_strong(&number->word, &word, 0)
+            && state == SHD_NUMBER_OPEN) {
+            shd_watch_end_unseen(fd, number, word,
+                                 is_open ? SHD_ENDING_TRANSFERRED
+                                         : SHD_ENDING_CLOSED);
+        }
+    }
+}
 
 int
 shd_watch_start(int quarantine, uint32_t arm)
@@ -220,6 +273,7 @@ shd_watch_start(int quarantine, uint32_t arm)
     arm_at = arm;
     atomic_store(&armed, arm == 0);
     checkpoint_round++;
+    forget_earlier();
     look now = {1, 0};
     shd_listing("/proc/self/fd", look_at, &now);
     shd_quarantine_start(quarantine);
@@ -278,6 +332,9 @@ shd_watch_forked(void)
     atomic_store(&checking, 0);
     shd_judge_forked();
     shd_quarantine_forked();
+    /* What other threads were just opening is the parent's, too. */
+    look now = {1, 0};
+    shd_listing("/proc/self/fd", look_at, &now);
     shd_children_forked();
     shd_owners_forked();
 }

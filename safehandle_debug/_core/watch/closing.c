@@ -42,6 +42,13 @@ is_being_released(const shd_number *number, uint64_t word)
                   != shd_word_serial(word);
 }
 
+int
+shd_watch_is_held(const shd_number *number, uint64_t word)
+{
+    return shd_word_owner(word) == SHD_OWNER_SAFEHANDLE
+           && !is_being_released(number, word);
+}
+
 static enum closer
 judge_closer(const shd_number *number, uint64_t word, enum shd_owner behalf,
              const void *caller)
@@ -305,10 +312,8 @@ shd_watch_replaced(int result, int from, const void *caller)
     shd_number *number = shd_number_find(result);
     uint64_t word = number == NULL ? 0 : atomic_load(&number->word);
     int was_closed = shd_word_state(word) == SHD_NUMBER_CLOSED;
-    uint32_t slot = was_closed && shd_word_owner(word) == SHD_OWNER_SAFEHANDLE
-                            && !is_being_released(number, word)
-                        ? number->slot
-                        : 0;
+    uint32_t slot =
+        was_closed && shd_watch_is_held(number, word) ? number->slot : 0;
     /* Whoever names a number has it from the handle that was there; and an
        object that had it goes on with what is there now. */
     shd_watch_begin_like(result, from, was_closed ? number->natural : result);

@@ -34,7 +34,8 @@ _Atomic int shd_watch_open;
 static _Atomic uint64_t ring[MOST];
 static _Atomic uint32_t ticket;
 static _Atomic int parked;
-static int ring_size;
+static _Atomic int ring_size; /* 0: nothing is parked any more */
+static int places;            /* of the ring that may hold something */
 static _Atomic int sentinel = -1;
 static _Atomic int making;
 static _Atomic int limit = 1024;
@@ -179,7 +180,8 @@ give_back(uint64_t entry)
 int
 shd_quarantine_takes(int fd, int kind)
 {
-    if (ring_size == 0 || fd <= 2) {
+    if (atomic_load_explicit(&ring_size, memory_order_relaxed) == 0
+        || fd <= 2) {
         return 0;
     }
     int used = atomic_load_explicit(&shd_watch_open, memory_order_relaxed)
@@ -215,7 +217,9 @@ shd_quarantine_takes(int fd, int kind)
 int
 shd_quarantine_park(int fd, shd_number *number, uint64_t word)
 {
-    int own = sentinel_fd();
+    uint32_t size =
+        (uint32_t)atomic_load_explicit(&ring_size, memory_order_relaxed);
+    int own = size == 0 ? -1 : sentinel_fd();
     if (own < 0 || own == fd || syscall(SYS_dup3, own, fd, O_CLOEXEC) != fd) {
         return 0;
     }
@@ -223,9 +227,12 @@ shd_quarantine_park(int fd, shd_number *number, uint64_t word)
                           shd_word_with_state(word, SHD_NUMBER_PARKED),
                           memory_order_release);
     atomic_fetch_add(&parked, 1);
-    uint32_t place = atomic_fetch_add(&ticket, 1) % (uint32_t)ring_size;
+    uint32_t place = atomic_fetch_add(&ticket, 1) % size;
     uint64_t entry = shd_word_serial(word) << FD_BITS | (uint64_t)fd;
     give_back(atomic_exchange(&ring[place], entry));
+    if (atomic_load(&ring_size) == 0) {
+        shd_quarantine_hide(); /* it was emptied before this one came */
+    }
     return 1;
 }
 
@@ -270,7 +277,7 @@ shd_quarantine_empty(void)
 {
     int error = errno;
     int given = 0;
-    for (int i = 0; i < ring_size; i++) {
+    for (int i = 0; i < places; i++) {
         if (atomic_load_explicit(&ring[i], memory_order_relaxed) != 0) {
             given += give_back(atomic_exchange(&ring[i], 0));
         }
@@ -345,21 +352,40 @@ shd_quarantine_refresh(void)
 void
 shd_quarantine_start(int size)
 {
-    ring_size = size < MOST ? size : MOST;
+    size = size < MOST ? size : MOST;
+    places = size > places ? size : places;
     shd_quarantine_refresh();
+    atomic_store(&ring_size, size);
 }
 
 void
 shd_quarantine_stop(void)
 {
+    atomic_store(&ring_size, 0);
     shd_quarantine_hide();
-    ring_size = 0;
 }
 
 void
 shd_quarantine_forked(void)
 {
     atomic_store(&making, 0);
+    int end = shd_numbers_end(), open = 0;
+    for (int fd = 0; fd < end; fd++) {
+        shd_number *number = shd_number_find(fd);
+        uint64_t word = number == NULL ? 0 : atomic_load(&number->word);
+        int state = shd_word_state(word);
+        if (state == SHD_NUMBER_CLOSING) {
+            /* Whoever was closing it is not here to go on. */
+            if (is_ours(fd)) {
+                close_raw(fd);
+            }
+            state = syscall(SYS_fcntl, fd, F_GETFD) >= 0 ? SHD_NUMBER_OPEN
+                                                         : SHD_NUMBER_CLOSED;
+            atomic_store(&number->word, shd_word_with_state(word, state));
+        }
+        open += state == SHD_NUMBER_OPEN;
+    }
+    atomic_store(&shd_watch_open, open);
     shd_quarantine_hide();
 }
 

@@ -66,11 +66,15 @@ void shd_watch_take_as(uint32_t slot, uint64_t serial);
 /* Serial of the handle that it may close. */
 uint64_t shd_watch_releasing(void);
 
+/* Whether a SafeHandle holds it, and is not just releasing it. */
+int shd_watch_is_held(const shd_number *number, uint64_t word);
+
 void shd_watch_mark_closed(shd_number *number, uint64_t word);
 
 /* A handle is found to be gone at a checkpoint, or its number given out again
  * unseen. */
-void shd_watch_end_unseen(int fd, shd_number *number, uint64_t word);
+void shd_watch_end_unseen(int fd, shd_number *number, uint64_t word,
+                          int ending);
 
 /* Whether another thread is blocked inside a call on the number. */
 int shd_watch_somebody_waits(int fd, const shd_number *number, uint64_t word);

@@ -51,7 +51,7 @@ shd_watch_type(int owner, int kind)
 
 /* The record says open, and the kernel gave the number out again. */
 void
-shd_watch_end_unseen(int fd, shd_number *number, uint64_t word)
+shd_watch_end_unseen(int fd, shd_number *number, uint64_t word, int ending)
 {
     shd_natural_give(number->natural, shd_word_serial(word));
     atomic_fetch_sub(&shd_watch_open, 1);
@@ -66,8 +66,8 @@ shd_watch_end_unseen(int fd, shd_number *number, uint64_t word)
     shd_subject subject = shd_judge_subject(fd, number, word);
     shd_place here;
     if (shd_place_bare(&here)) {
-        shd_record_event(&here, &subject, SHD_EVENT_CLOSE, 0,
-                         SHD_ENDING_CLOSED, SHD_FLAG_LATE, fd, 0, 0);
+        shd_record_event(&here, &subject, SHD_EVENT_CLOSE, 0, ending,
+                         SHD_FLAG_LATE, fd, 0, 0);
     }
     shd_record_vanished(&subject);
     shd_watch_forget_entry(number->slot, subject.serial);
@@ -95,7 +95,7 @@ shd_watch_begin(int fd, int kind, int owner, const char *path, uint32_t detail,
     }
     uint64_t old = atomic_load_explicit(&number->word, memory_order_acquire);
     if (shd_word_state(old) == SHD_NUMBER_OPEN) {
-        shd_watch_end_unseen(fd, number, old);
+        shd_watch_end_unseen(fd, number, old, SHD_ENDING_CLOSED);
     }
     shd_quarantine_forget(number, old);
     uint64_t serial = shd_record_serial();
