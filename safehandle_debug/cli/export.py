@@ -48,7 +48,7 @@ def export(targets: tuple[str, ...], form: str, output: str) -> None:
             ):
                 write_perfetto(ledgers, file, step)
             return
-        with progress("exporting", 2 * events) as step, _new_folder(output) as folder:
+        with progress("exporting", 2 * events) as step, new_folder(output) as folder:
             try:
                 write_tables(ledgers, folder, form, step)
             except ExportError as error:
@@ -56,7 +56,7 @@ def export(targets: tuple[str, ...], form: str, output: str) -> None:
 
 
 @contextmanager
-def _new_folder(output: str) -> Iterator[Path]:
+def new_folder(output: str) -> Iterator[Path]:
     """A folder to write into, which becomes `output` when the block ends well.
 
     Raises:

@@ -110,6 +110,24 @@ class Snapshot(tracemalloc.Snapshot):
         filtered: Any = super().filter_traces(filters)  # type: ignore[arg-type]
         return Snapshot(filtered.traces._traces, filtered.traceback_limit)
 
+    def dump(self, filename: str | os.PathLike[str]) -> None:
+        """Writes the snapshot into a file, which is there when it is complete.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        target = os.fspath(filename)
+        if os.path.lexists(target) and not os.path.isfile(target):
+            super().dump(target)  # a pipe, a device
+            return
+        part = f"{target}.{os.getpid()}.part"
+        try:
+            super().dump(part)
+            os.replace(part, os.path.realpath(target))
+        finally:
+            if os.path.lexists(part):
+                os.unlink(part)
+
     def _by(self, key_type: str) -> dict[str, tracemalloc.Statistic]:
         groups: dict[str, tracemalloc.Statistic] = {}
         for trace in self.traces._traces:  # type: ignore[attr-defined]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -148,28 +147,6 @@ def test_no_pyarrow_is_a_sentence(safehandle: Safehandle, folder: Path) -> None:
     assert done.returncode == 2
     assert "pyarrow is not installed: pip install 'safehandle-debug[export]'" in done.stderr
     assert not (folder / "none").exists()
-
-
-@pytest.mark.parametrize("form", ["csv", "perfetto"])
-def test_ctrl_c_leaves_nothing(folder: Path, form: str) -> None:
-    """Interrupted while it writes, the export leaves no part of itself."""
-    before = set(os.listdir(folder))
-    with subprocess.Popen(
-        f"exec {sys.executable} -m safehandle_debug export --format {form} --output cut",
-        shell=True,
-        cwd=folder,
-        env=os.environ | {"SAFEHANDLE_DEBUG_DIR": str(folder / "s")},
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        while process.poll() is None and set(os.listdir(folder)) == before:
-            os.sched_yield()
-        process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=120)
-
-    assert process.returncode == 130
-    assert "Traceback" not in said
-    assert set(os.listdir(folder)) == before
 
 
 def test_the_page_names_every_column() -> None:
