@@ -4,6 +4,7 @@
  * and finds out only then whether there still is one. */
 #include "record.h"
 
+#include "atomics.h"
 #include "clock.h"
 #include "depot.h"
 #include "table.h"
@@ -283,9 +284,7 @@ shd_record_detail(const char *utf8)
 uint64_t
 shd_record_serial(void)
 {
-    return atomic_fetch_add_explicit(&shd_newest_serial, 1,
-                                     memory_order_relaxed)
-           + 1;
+    return shd_add(&shd_newest_serial, 1) + 1;
 }
 
 /* --- counts -------------------------------------------------------------------- */

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "recorder.h"
 
+#include "atomics.h"
 #include "blocks.h"
 #include "clock.h"
 #include "depot.h"
@@ -351,8 +352,7 @@ shd_recorder_begin(shd_writer *writer, uint32_t thread, shd_block_head **where)
     if (block == NULL || block->committed >= SHD_EVENTS_A_BLOCK) {
         block = next_block(writer, thread);
     }
-    uint64_t seq = atomic_fetch_add_explicit(
-        (_Atomic uint64_t *)&header->next_seq, 1, memory_order_relaxed);
+    uint64_t seq = shd_add((_Atomic uint64_t *)&header->next_seq, 1);
     if (block == NULL) {
         shd_recorder_count(&header->dropped_events, 1);
         return NULL;

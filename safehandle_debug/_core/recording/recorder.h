@@ -7,6 +7,7 @@
 #ifndef SHD_RECORDER_H
 #define SHD_RECORDER_H
 
+#include "atomics.h"
 #include "format.h"
 
 #include <limits.h>
@@ -63,8 +64,7 @@ shd_recording(void)
 static inline void
 shd_recorder_count(uint64_t *counter, uint64_t by)
 {
-    atomic_fetch_add_explicit((_Atomic uint64_t *)counter, by,
-                              memory_order_relaxed);
+    shd_add((_Atomic uint64_t *)counter, by);
 }
 
 /* Makes the number at least `to`. */

@@ -2,6 +2,8 @@
  * so that an entry's address is good for the life of the process. */
 #include "table.h"
 
+#include "atomics.h"
+
 #include <errno.h>
 #include <stddef.h>
 #include <sys/mman.h>
@@ -61,9 +63,7 @@ take_free(void)
         uint64_t next = (head & UINT64_C(0xffffffff00000000))
                         | (uint32_t)atomic_load_explicit(&entry->value,
                                                          memory_order_relaxed);
-        if (atomic_compare_exchange_weak_explicit(
-                &free_head, &head, next + (UINT64_C(1) << 32),
-                memory_order_acq_rel, memory_order_acquire)) {
+        if (shd_swap(&free_head, &head, next + (UINT64_C(1) << 32))) {
             return (uint32_t)head;
         }
     }
@@ -114,8 +114,7 @@ shd_table_give(uint32_t slot)
         atomic_store_explicit(&entry->value, (int64_t)(uint32_t)head,
                               memory_order_relaxed);
         next = ((head >> 32) + 1) << 32 | slot;
-    } while (!atomic_compare_exchange_weak_explicit(
-        &free_head, &head, next, memory_order_acq_rel, memory_order_relaxed));
+    } while (!shd_swap(&free_head, &head, next));
 }
 
 void
@@ -124,7 +123,7 @@ shd_table_set(uint32_t slot, int64_t value, uint64_t meta)
     shd_entry *entry = shd_table_entry(slot);
     atomic_store_explicit(&entry->value, value, memory_order_relaxed);
     atomic_store_explicit(&entry->meta, meta, memory_order_release);
-    atomic_fetch_add_explicit(&live, 1, memory_order_relaxed);
+    shd_add(&live, 1);
 }
 
 /* Where the slot's extra is kept; NULL when its segment was never needed. */
@@ -184,10 +183,10 @@ shd_table_claim(uint32_t slot, uint64_t serial)
     if (meta == 0 || shd_table_serial(meta) != serial) {
         return 0;
     }
-    if (!atomic_compare_exchange_strong(&entry->meta, &meta, 0)) {
+    if (!shd_swap(&entry->meta, &meta, 0)) {
         return 0;
     }
-    atomic_fetch_sub_explicit(&live, 1, memory_order_relaxed);
+    shd_add(&live, (uint64_t)-1);
     return 1;
 }
 

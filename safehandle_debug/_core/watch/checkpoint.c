@@ -41,8 +41,8 @@ void
 shd_watch_count_bare(int by)
 {
     if (shd_recording()) {
-        __atomic_fetch_add(&shd_rec.header->bare, (uint64_t)(int64_t)by,
-                           __ATOMIC_RELAXED);
+        shd_add((_Atomic uint64_t *)&shd_rec.header->bare,
+                (uint64_t)(int64_t)by);
     }
 }
 

@@ -75,7 +75,7 @@ shd_watch_end(int fd, shd_number *number, uint64_t word, const char *how,
     uint64_t serial = shd_word_serial(word);
     int owner = shd_word_owner(word);
     shd_natural_give(number->natural, serial);
-    atomic_fetch_sub(&shd_watch_open, 1);
+    shd_add_int(&shd_watch_open, -1);
     if (word & SHD_WORD_BARE) {
         shd_watch_count_bare(-1);
         return;
@@ -121,9 +121,8 @@ int
 shd_watch_claim(shd_number *number, uint64_t *word)
 {
     while (shd_word_state(*word) == SHD_NUMBER_OPEN) {
-        if (atomic_compare_exchange_weak(
-                &number->word, word,
-                shd_word_with_state(*word, SHD_NUMBER_CLOSING))) {
+        if (shd_swap(&number->word, word,
+                     shd_word_with_state(*word, SHD_NUMBER_CLOSING))) {
             return 1;
         }
     }

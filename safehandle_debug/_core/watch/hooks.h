@@ -15,16 +15,11 @@
 #define __nonnull(parameters)
 
 #include "interpose.h"
+#include "recording/atomics.h"
 #include "watch.h"
 
 #include <errno.h>
 #include <signal.h>
-#if __has_include(<sys/single_threaded.h>)
-#include <sys/single_threaded.h>
-#define SHD_SINGLE_THREADED __libc_single_threaded
-#else
-#define SHD_SINGLE_THREADED 0
-#endif
 
 /* Where the program called; only in the hook's own frame. */
 #define SHD_HERE __builtin_return_address(0)

@@ -2,6 +2,8 @@
  * lowest free bit starts at a hint below which all are taken. */
 #include "natural.h"
 
+#include "recording/atomics.h"
+
 #include <stdatomic.h>
 
 
@@ -16,14 +18,15 @@ static _Atomic int lowest; /* index of a word; those below are full */
 int
 shd_natural_take(uint64_t serial)
 {
-    int at = atomic_load_explicit(&lowest, memory_order_relaxed);
-    for (; at < WORDS; at++) {
+    int first = atomic_load_explicit(&lowest, memory_order_relaxed);
+    for (int at = first; at < WORDS; at++) {
         uint64_t word = atomic_load_explicit(&taken[at], memory_order_relaxed);
         while (word != UINT64_MAX) {
             int bit = __builtin_ctzll(~word);
-            if (atomic_compare_exchange_weak(&taken[at], &word,
-                                             word | UINT64_C(1) << bit)) {
-                atomic_store_explicit(&lowest, at, memory_order_relaxed);
+            if (shd_swap(&taken[at], &word, word | UINT64_C(1) << bit)) {
+                if (at != first) {
+                    atomic_store_explicit(&lowest, at, memory_order_relaxed);
+                }
                 int number = at * 64 + bit;
                 atomic_store_explicit(&holders[number], serial,
                                       memory_order_release);
@@ -59,10 +62,10 @@ void
 shd_natural_give(int number, uint64_t serial)
 {
     if (number < 0 || number >= NUMBERS
-        || !atomic_compare_exchange_strong(&holders[number], &serial, 0)) {
+        || !shd_swap(&holders[number], &serial, 0)) {
         return;
     }
-    atomic_fetch_and(&taken[number / 64], ~(UINT64_C(1) << number % 64));
+    shd_clear(&taken[number / 64], UINT64_C(1) << number % 64);
     int hint = atomic_load_explicit(&lowest, memory_order_relaxed);
     while (number / 64 < hint
            && !atomic_compare_exchange_weak(&lowest, &hint, number / 64)) {

@@ -54,7 +54,7 @@ void
 shd_watch_end_unseen(int fd, shd_number *number, uint64_t word, int ending)
 {
     shd_natural_give(number->natural, shd_word_serial(word));
-    atomic_fetch_sub(&shd_watch_open, 1);
+    shd_add_int(&shd_watch_open, -1);
     if (word & SHD_WORD_BARE) {
         shd_watch_count_bare(-1);
         return;
@@ -105,7 +105,7 @@ shd_watch_begin(int fd, int kind, int owner, const char *path, uint32_t detail,
     else {
         shd_natural_take_at(natural, serial);
     }
-    int open = atomic_fetch_add(&shd_watch_open, 1) + 1;
+    int open = shd_add_int(&shd_watch_open, 1) + 1;
     shd_watch_grown(open);
     number->natural = natural;
     number->slot = 0;
