@@ -6,12 +6,17 @@
  * there is no moment at which another thread could get the number.
  *
  * The ring is a FIFO without a lock: who parks takes a ticket, and gives back
- * the number that it finds in the ticket's place. */
+ * the number that it finds in the ticket's place.  Every so many tickets, one
+ * makes room for the next ones too: several numbers are looked at and closed
+ * by two system calls, where each alone takes two. */
 #define _GNU_SOURCE
 #include "quarantine.h"
 
+#include "recording/atomics.h"
+
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -29,13 +34,17 @@
 
 #define FD_BITS 20 /* of a ring entry; the serial is above */
 
+#define MOST_AT_ONCE 32 /* numbers given back together, ... */
+#define SHARE 8         /* ... at most one in so many of those parked */
+
 _Atomic int shd_watch_open;
 
 static _Atomic uint64_t ring[MOST];
-static _Atomic uint32_t ticket;
+static _Atomic uint64_t ticket;
 static _Atomic int parked;
 static _Atomic int ring_size; /* 0: nothing is parked any more */
 static int places;            /* of the ring that may hold something */
+static uint32_t at_once;      /* 0 and 1: each alone */
 static _Atomic int sentinel = -1;
 static _Atomic int making;
 static _Atomic int limit = 1024;
@@ -148,33 +157,134 @@ is_ours(int fd)
            || (size <= 0 && is_same_file(fd));
 }
 
-/* 1 when the number is free now because of us. */
+/* The entry's number, from PARKED to CLOSING for this call alone; -1 when it
+ * is not what it was. */
 static int
-give_back(uint64_t entry)
+claim(uint64_t entry)
 {
     int fd = (int)(entry & ((1u << FD_BITS) - 1));
-    uint64_t serial = entry >> FD_BITS;
     shd_number *number = entry == 0 ? NULL : shd_number_find(fd);
-    if (number == NULL) {
-        return 0;
-    }
-    uint64_t word = atomic_load(&number->word);
+    uint64_t word = number == NULL ? 0 : atomic_load(&number->word);
     if (shd_word_state(word) != SHD_NUMBER_PARKED
-        || shd_word_serial(word) != serial
-        || !atomic_compare_exchange_strong(
-            &number->word, &word,
-            shd_word_with_state(word, SHD_NUMBER_CLOSING))) {
+        || shd_word_serial(word) != entry >> FD_BITS
+        || !shd_swap(&number->word, &word,
+                     shd_word_with_state(word, SHD_NUMBER_CLOSING))) {
+        return -1;
+    }
+    shd_add_int(&parked, -1);
+    return fd;
+}
+
+/* Unless somebody got the number as soon as it was free. */
+static void
+settle(uint64_t entry)
+{
+    shd_number *number = shd_number_find((int)(entry & ((1u << FD_BITS) - 1)));
+    uint64_t word = atomic_load(&number->word);
+    if (shd_word_state(word) == SHD_NUMBER_CLOSING
+        && shd_word_serial(word) == entry >> FD_BITS) {
+        shd_swap(&number->word, &word,
+                 shd_word_with_state(word, SHD_NUMBER_CLOSED));
+    }
+}
+
+/* Whether every one of these numbers answers as a closed one does.  What
+ * somebody put there behind libc's back would answer otherwise. */
+static int
+are_all_ours(const int *numbers, int count)
+{
+    struct pollfd asked[MOST_AT_ONCE];
+    const struct timespec no_time = {0};
+    for (int i = 0; i < count; i++) {
+        asked[i] = (struct pollfd){.fd = numbers[i]};
+    }
+    if (syscall(SYS_ppoll, asked, count, &no_time, NULL, 0) != count) {
         return 0;
     }
-    atomic_fetch_sub(&parked, 1);
-    int given = is_ours(fd);
-    if (given) {
+    for (int i = 0; i < count; i++) {
+        if (asked[i].revents != POLLNVAL) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+static void
+close_each(int first, int last)
+{
+#ifdef SYS_close_range
+    if (first < last && syscall(SYS_close_range, first, last, 0) == 0) {
+        return;
+    }
+#endif
+    for (int fd = first; fd <= last; fd++) {
         close_raw(fd);
     }
-    uint64_t closing = shd_word_with_state(word, SHD_NUMBER_CLOSING);
-    atomic_compare_exchange_strong(
-        &number->word, &closing, shd_word_with_state(word, SHD_NUMBER_CLOSED));
+}
+
+/* Closes numbers, which are in order, run by run. */
+static void
+close_runs(const int *numbers, int count)
+{
+    for (int first = 0, last; first < count; first = last + 1) {
+        last = first;
+        while (last + 1 < count && numbers[last + 1] == numbers[last] + 1) {
+            last++;
+        }
+        close_each(numbers[first], numbers[last]);
+    }
+}
+
+/* Gives back what the numbers of the entries, which are claimed, are parked
+ * on; how many that were. */
+static int
+give_back_claimed(const uint64_t *entries, const int *numbers, int count)
+{
+    int given = count;
+    if (count > 1 && are_all_ours(numbers, count)) {
+        close_runs(numbers, count);
+    }
+    else {
+        given = 0;
+        for (int i = 0; i < count; i++) {
+            if (is_ours(numbers[i])) {
+                close_raw(numbers[i]);
+                given++;
+            }
+        }
+    }
+    for (int i = 0; i < count; i++) {
+        settle(entries[i]);
+    }
     return given;
+}
+
+/* Empties `wanted` places of the ring, at most MOST_AT_ONCE; returns how many
+ * numbers are free now because of us. */
+static int
+give_back(uint32_t size, uint64_t first, uint32_t wanted)
+{
+    uint64_t entries[MOST_AT_ONCE];
+    int numbers[MOST_AT_ONCE];
+    int count = 0;
+    for (uint32_t i = 0; i < wanted; i++) {
+        _Atomic uint64_t *place = &ring[(first + i) % size];
+        if (atomic_load_explicit(place, memory_order_relaxed) == 0) {
+            continue;
+        }
+        uint64_t entry = atomic_exchange(place, 0);
+        int fd = claim(entry);
+        if (fd < 0) {
+            continue;
+        }
+        entries[count] = entry;
+        int to = count++;
+        for (; to > 0 && numbers[to - 1] > fd; to--) {
+            numbers[to] = numbers[to - 1];
+        }
+        numbers[to] = fd;
+    }
+    return give_back_claimed(entries, numbers, count);
 }
 
 int
@@ -226,10 +336,17 @@ shd_quarantine_park(int fd, shd_number *number, uint64_t word)
     atomic_store_explicit(&number->word,
                           shd_word_with_state(word, SHD_NUMBER_PARKED),
                           memory_order_release);
-    atomic_fetch_add(&parked, 1);
-    uint32_t place = atomic_fetch_add(&ticket, 1) % size;
+    shd_add_int(&parked, 1);
     uint64_t entry = shd_word_serial(word) << FD_BITS | (uint64_t)fd;
-    give_back(atomic_exchange(&ring[place], entry));
+    uint64_t drawn = shd_add(&ticket, 1);
+    uint64_t old = atomic_exchange(&ring[drawn % size], entry);
+    int oldest = old == 0 ? -1 : claim(old);
+    if (oldest >= 0) {
+        give_back_claimed(&old, &oldest, 1);
+    }
+    if (at_once > 1 && drawn % at_once == 0) {
+        give_back(size, drawn + 1, at_once);
+    }
     if (atomic_load(&ring_size) == 0) {
         shd_quarantine_hide(); /* it was emptied before this one came */
     }
@@ -277,10 +394,11 @@ shd_quarantine_empty(void)
 {
     int error = errno;
     int given = 0;
-    for (int i = 0; i < places; i++) {
-        if (atomic_load_explicit(&ring[i], memory_order_relaxed) != 0) {
-            given += give_back(atomic_exchange(&ring[i], 0));
-        }
+    uint32_t size = (uint32_t)places;
+    for (uint32_t at = 0; at < size; at += MOST_AT_ONCE) {
+        uint32_t left = size - at;
+        given +=
+            give_back(size, at, left < MOST_AT_ONCE ? left : MOST_AT_ONCE);
     }
     errno = error;
     return given;
@@ -352,8 +470,9 @@ shd_quarantine_refresh(void)
 void
 shd_quarantine_start(int size)
 {
-    size = size < MOST ? size : MOST;
     places = size > places ? size : places;
+    at_once = (uint32_t)size / SHARE;
+    at_once = at_once < MOST_AT_ONCE ? at_once : MOST_AT_ONCE;
     shd_quarantine_refresh();
     atomic_store(&ring_size, size);
 }
