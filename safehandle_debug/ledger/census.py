@@ -12,12 +12,12 @@ from typing import Final
 
 from safehandle_debug.ledger._index import BUCKETS, Index
 from safehandle_debug.ledger.verdict import Evidence
-from safehandle_debug.recording import RawLive, Recording
-from safehandle_debug.recording import format as shd
+from safehandle_debug.recording import Recording
 from safehandle_debug.recording.reader import Cursor
 
 __all__ = ["BUCKETS", "Census", "Place", "Span", "evidence_of", "new_index"]
 
+_MOST_LEFT: Final = 1 << 24  # handles that the interpreter's end closes
 _FIRST_SPAN_NS: Final = 10**9  # that the buckets cover before they are widened
 
 
@@ -152,13 +152,19 @@ class Census:
             ]
         return self._places
 
-    def open(self) -> list[RawLive]:
-        """The handles that are open, by serial.
+    def slots(self) -> bytes:
+        """Packed live slots of the handles that are open.
 
         What was open without an event of its own is not among them."""
-        found = [RawLive._make(row) for row in shd.LIVE.iter_unpack(self._index.open())]
-        found.sort()
-        return found
+        return self._index.open()
+
+    def ended(self, after: int, until: int) -> tuple[bytes, bytes]:
+        """The handles that only the interpreter's end closed, after one event
+        and up to another: packed slots, and ticks of each close."""
+        kept = self._index.before(after)
+        then = self._index.restored(after, _MOST_LEFT)
+        then.take(self._recording.chunks_between(kept, until), None)
+        return then.ended(True)
 
     def alarms(self) -> list[int]:
         """The seqs of the events that are findings by themselves, by seq."""
@@ -172,11 +178,15 @@ class Census:
         )
 
 
-def new_index(recording: Recording, question: Callable[[int, int], object] | None = None) -> Index:
-    """An index for the events of a recording; for `question` see its stub."""
+def new_index(
+    recording: Recording,
+    question: Callable[[int, int], object] | None = None,
+    most_ended: int = 0,
+) -> Index:
+    """An index for the events of a recording; for the rest see its stub."""
     header = recording.header
     width = max(1, round(_FIRST_SPAN_NS / BUCKETS / _ns_per_tick(recording)))
-    return Index(header.inherited_serials, header.first_ticks, width, question)
+    return Index(header.inherited_serials, header.first_ticks, width, question, most_ended)
 
 
 def _ns_per_tick(recording: Recording) -> float:

@@ -8,7 +8,7 @@ from typing import Protocol
 from safehandle_debug.ledger.model import History
 from safehandle_debug.ledger.sites import place
 
-__all__ = ["Filterable", "HandleFacts"]
+__all__ = ["Filterable", "HandleFacts", "words_of"]
 
 
 class Filterable(Protocol):
@@ -100,15 +100,21 @@ class HandleFacts:
     @cached_property
     def words(self) -> str:
         """What a bare word looks through."""
-        parts = (
-            self.kind,
-            self.owner,
-            self.detail,
-            self.file,
-            self.site,
-            self.thread,
-            self.task,
-            self.test,
-            f"#{self.serial}",
-        )
-        return "\n".join(parts).casefold()
+        return words_of(self)
+
+
+def words_of(handle: Filterable, *more: str) -> str:
+    """What a bare word looks through, of anything that a filter can judge."""
+    parts = (
+        *more,
+        handle.kind,
+        handle.owner,
+        handle.detail,
+        handle.file,
+        handle.site,
+        handle.thread,
+        handle.task,
+        handle.test,
+        f"#{handle.serial}",
+    )
+    return "\n".join(parts).casefold()

@@ -122,6 +122,7 @@ class Term:
     negated: bool = False
     pattern: bool = False  # a bare word that is a regular expression
     test: Test = field(default=lambda handle, now_ns: True, compare=False, repr=False)
+    limits: tuple[int, ...] = field(default=(), compare=False, repr=False)  # as numbers, in ns
 
     def __str__(self) -> str:
         if self.pattern:
@@ -242,17 +243,20 @@ def _field_term(name: str, sign: str, chars: Sequence[_Char], negated: bool) -> 
     values = _values(chars)
     if not values:
         raise FilterError(f"{name}{sign} needs a value, as in {_example(name)}")
+    limits: tuple[int, ...] = ()
     if name in _NUMBERS:
-        test = _number_test(name, sign, values)
+        limits = tuple(_number(name, value) for value in values)
+        test = _number_test(name, sign, limits)
     elif name in _TIMES:
-        test = _time_test(name, sign, values)
+        limits = (_time(name, values),)
+        test = _time_test(name, sign, limits[0])
     elif sign not in ":=":
         raise FilterError(f"{name} is text and has no order: write {_example(name)}")
     elif name in _CHOICES:
         test = _choice_test(name, values)
     else:
         test = _text_test(_TEXTS[name], values, exact=sign == "=")
-    return Term(values, name, sign, negated, False, test)
+    return Term(values, name, sign, negated, False, test, limits)
 
 
 def _example(name: str) -> str:
@@ -301,10 +305,9 @@ def _choice_test(name: str, values: Sequence[str]) -> Test:
     return lambda handle, now_ns: any(test(handle) for test in tests)
 
 
-def _number_test(name: str, sign: str, values: Sequence[str]) -> Test:
+def _number_test(name: str, sign: str, numbers: Sequence[int]) -> Test:
     get = _NUMBERS[name]
     compare = _COMPARE[sign]
-    numbers = [_number(name, value) for value in values]
     return lambda handle, now_ns: any(compare(get(handle), number) for number in numbers)
 
 
@@ -317,15 +320,18 @@ def _number(name: str, text: str) -> int:
         ) from None
 
 
-def _time_test(name: str, sign: str, values: Sequence[str]) -> Test:
-    """Times are never equal to the nanosecond: `=` and `:` mean `>=`."""
+def _time(name: str, values: Sequence[str]) -> int:
     if len(values) > 1 or not re.fullmatch(f"(?:{_SPAN.pattern})+", values[0], re.ASCII):
         raise FilterError(
             f"{'|'.join(values)!r} is not {'an age' if name == 'age' else 'a time'}:"
             f" write {name}>5m, {name}<200ms or {name}>1.5h"
         )
     parts = _SPAN.findall(values[0])
-    limit = sum(int(float(number) * _UNITS[unit]) for number, unit in parts)
+    return sum(int(float(number) * _UNITS[unit]) for number, unit in parts)
+
+
+def _time_test(name: str, sign: str, limit: int) -> Test:
+    """Times are never equal to the nanosecond: `=` and `:` mean `>=`."""
     compare = _COMPARE[sign] if sign in ("<", "<=", ">") else operator.ge
     if name == "age":
         return lambda handle, now_ns: compare(handle.age_ns(now_ns), limit)

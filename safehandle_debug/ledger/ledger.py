@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, Self
 
 from safehandle_debug.ledger import histories
+from safehandle_debug.ledger._index import Handles, copied
 from safehandle_debug.ledger.census import new_index
 from safehandle_debug.ledger.model import Ending, Exhaustion, Frame, History, ProcessInfo
 from safehandle_debug.ledger.replay import MOST_EXAMPLES, Key, Replay
@@ -16,7 +17,7 @@ from safehandle_debug.ledger.sites import site_of
 from safehandle_debug.ledger.usage import Threads, in_use
 from safehandle_debug.ledger.watched import Watch
 from safehandle_debug.recording import RawEvent, RawLive, Recording
-from safehandle_debug.recording.format import EVENT, Ended, EventKind, Flag, Level
+from safehandle_debug.recording.format import EVENT, LIVE, Ended, EventKind, Flag, Level
 from safehandle_debug.recording.reader import Cursor
 from safehandle_debug.recording.thinning import thin
 
@@ -28,6 +29,7 @@ _INHERITED: Final = int(Flag.INHERITED)
 _LATE: Final = int(Flag.LATE)
 _FOLLOWED: Final = 8  # handles whose events are kept because they were asked for
 _LOOKS: Final = 2  # after a change: the header counts an event before it is committed
+MOST_ENDED: Final = 20_000  # handles that ended, the newest ones, whose slots are kept
 _SINGLY: Final = 2000  # handles that are looked at one by one, alike or not
 
 
@@ -68,10 +70,12 @@ class Ledger:
         self.recording = recording
         self._cursor = Cursor()
         self._watch = Watch(recording)
-        self.index = new_index(recording, self._watch.may_be_finalized)
+        self.index = new_index(recording, self._watch.may_be_finalized, MOST_ENDED)
         self._replay = Replay(self.index, recording.header.inherited_serials, self._watch)
         self._alive = recording.is_alive()
         self._looks_due = _LOOKS
+        self._live_count: int | None = None
+        self._slots: list[bytes] = []  # what slots() gave last
         # What open() gave last: number of a part -> (its slots, their histories).
         self._shown: dict[int, tuple[list[RawLive], list[History]]] = {}
         self._shown_ending: Ending | None = None
@@ -95,6 +99,7 @@ class Ledger:
             new = self.recording.read_new(self._cursor)
             taken = self._replay.take(new if progress is None else _counted(new, progress))
             changed = changed or taken > 0
+            self._live_count = None
         if self._replay.open_count > 2 * self.recording.header.live + _MANY_FORGOTTEN:
             self._replay.prune({raw.serial for raw in self.recording.live()})
         if not self._alive:
@@ -195,6 +200,47 @@ class Ledger:
         found = [history for _, part in shown.values() for history in part]
         found.sort(key=_serial)
         return found
+
+    def slots(self) -> list[bytes]:
+        """Packed live slots of the handles open now, or when the process
+        ended, in blocks; a block in which nothing changed since the last call
+        is the same object.  Slots with serial 0 are free."""
+        self._slots = copied(*self.recording.live_blocks(), self._slots)
+        return self._slots
+
+    def handles(
+        self,
+        parts: Iterable[tuple[bytes, bytes | None, int]] = (),
+        *,
+        state: int = 0,
+        problems: dict[int, int] | None = None,
+        until_ns: int = 0,
+    ) -> Handles:
+        """The handles open now, and more, for a selection; for the arguments
+        see the index's stub."""
+        return self.handles_of(
+            [*((part, None, state) for part in self.slots()), *parts],
+            problems=problems,
+            until_ns=until_ns,
+        )
+
+    def handles_of(
+        self,
+        parts: Sequence[tuple[bytes, bytes | None, int]],
+        *,
+        problems: dict[int, int] | None = None,
+        until_ns: int = 0,
+    ) -> Handles:
+        """Handles of this process that are known from elsewhere."""
+        header = self.recording.header
+        return Handles(
+            parts,
+            header.inherited_serials,
+            header.pid,
+            self.recording.clock,
+            problems or {},
+            until_ns,
+        )
 
     def _shown_part(
         self, part: list[RawLive], before: list[History], ending: Ending | None
@@ -309,11 +355,9 @@ class Ledger:
         header = self.recording.header
         if header.level != Level.FULL or header.dropped_live:
             return header.live
-        return header.bare + sum(
-            self._is_own(raw) and not raw.flags & _BORROWED
-            for part in self.recording.live_parts()
-            for raw in part
-        )
+        if self._live_count is None:
+            self._live_count = self.handles().count(_BORROWED)
+        return header.bare + self._live_count
 
     def _is_own(self, raw: RawLive) -> bool:
         """True for a slot of a handle that is this process's own to close."""
@@ -357,7 +401,8 @@ class Ledger:
 
     def _with_events(self, events: dict[int, list[RawEvent]]) -> dict[int, History]:
         """Histories of the handles that anything is known of."""
-        live = {raw.serial: raw for raw in self.recording.live() if raw.serial in events}
+        slots = map(LIVE.unpack, self.handles().among(events))
+        live = {raw.serial: raw for raw in map(RawLive._make, slots)}
         threads: Threads | None = None
         found: dict[int, History] = {}
         for serial, each in events.items():

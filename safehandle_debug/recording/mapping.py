@@ -96,7 +96,7 @@ class Mapping:
             if file != self._file:
                 grown.close()
                 raise RecordingError(f"{self.path} has been replaced while it was read")
-            self._map.close()
+            # Not closed: a screen may be reading a text from the old one.
             self._map = grown
         return _without_anchor(before) != _without_anchor(self.header)
 
@@ -176,6 +176,11 @@ class Mapping:
         """The slots of a LIVE block, as they are at this moment."""
         self._check_size()
         return self._map[block.start : block.start + _LIVE_BYTES]
+
+    def live_blocks(self) -> tuple[mmap.mmap, list[int]]:
+        """The file, and where in it the slots of each LIVE block begin."""
+        starts = [block.start for block in self.blocks(BlockType.LIVE)]
+        return self._map, starts
 
     def slot(self, block: Block, number: int) -> bytes:
         """Slot `number` of a LIVE block."""

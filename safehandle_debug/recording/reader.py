@@ -10,6 +10,7 @@ even and the same before and after.
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import sys
 from bisect import bisect_right
@@ -227,6 +228,17 @@ class Recording:
                 parts[block.number] = (content, list(self._live_of(block, content)))
         self._live = parts
         return [part for _, part in parts.values()]
+
+    def live_blocks(self) -> tuple[mmap.mmap, list[int]]:
+        """The file, and where in it the slots of each block of them begin;
+        they may change while they are read."""
+        return self._mapping.live_blocks()
+
+    @property
+    def clock(self) -> tuple[int, int, float]:
+        """Ticks, the wall clock time then, and nanoseconds a tick."""
+        clock = self._clock
+        return clock.ticks, clock.realtime_ns, clock.ns_per_tick
 
     def _live_of(self, block: Block, first: bytes) -> Iterator[RawLive]:
         """The slots of one block in use, each as it was at one moment;

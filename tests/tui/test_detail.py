@@ -18,9 +18,10 @@ from safehandle_tui.model.detail import (
     site_lines,
     site_title,
 )
-from safehandle_tui.model.rows import HandleRow, group_by_site
+from safehandle_tui.model.rows import HandleRow
 from safehandle_tui.model.source import SourceFiles
 from safehandle_tui.model.text import line_width, plain
+from support_bunches import sites_of
 
 from safehandle_debug.ledger import Event, Frame, History
 
@@ -195,7 +196,7 @@ def test_every_line_fits(cells: int, text: str, number: int) -> None:
     for lines in (handle_lines(detail, START, cells, 12), handle_page(detail, START, cells)):
         assert all(line_width(line) <= cells for line in lines)
         assert "\x1b" not in texts(lines)
-    site = group_by_site([detail.row], start_ns=START, now_ns=START)[0]
+    site = sites_of([detail.row], START, START)[0]
     about = site_detail(site, SourceFiles(), cwd="/x")
     assert all(line_width(line) <= cells for line in site_lines(about, START, cells, 30))
 
@@ -216,7 +217,7 @@ def test_a_site_lists_its_handles() -> None:
     """Oldest first, those that ended last, and no more than can be read."""
     rows = [HandleRow(history(serial=n, opened_at_ns=START + n), process="p") for n in range(300)]
     rows[0].life = "ended"
-    site = group_by_site(rows, start_ns=START, now_ns=START + 1000)[0]
+    site = sites_of(rows, START, START + 1000)[0]
     detail = site_detail(site, SourceFiles(), cwd="")
     lines = texts(site_lines(detail, START, 80, 9)).splitlines()
     assert "299 open · 1 ended" in plain(site_title(detail, START))

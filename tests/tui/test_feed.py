@@ -12,6 +12,7 @@ from safehandle_tui.model.columns import HANDLE_COLUMNS, SITE_COLUMNS, Sort
 from safehandle_tui.model.detail import HandleDetail, SiteDetail
 from safehandle_tui.model.feed import Feed, View, ViewSpec
 from safehandle_tui.model.rows import HandleRow, SiteRow
+from safehandle_tui.model.shelf import Shelf
 from safehandle_tui.model.states import process_state
 from safehandle_tui.model.text import plain
 from support_recording import DEAD_PID, STARTED_NS
@@ -25,7 +26,7 @@ from support_screens import (
     leaky_session,
 )
 
-from safehandle_debug.ledger import parse_filter
+from safehandle_debug.ledger import ledger, parse_filter
 from safehandle_debug.recording.format import Ended, Ending, Flag
 
 HANDLES = ViewSpec(mode="handles", sort=Sort("serial", False))
@@ -92,7 +93,7 @@ def test_handles_have_histories(feed: Feed) -> None:
         "add-ref",
     ]
     assert view.cursor is not None
-    assert view.rows[view.cursor] is row
+    assert view.rows[view.cursor].key == row.key
 
 
 def test_a_double_release_is_shown_although_it_ended(feed: Feed) -> None:
@@ -368,19 +369,20 @@ def test_rows_of_handles_that_are_gone_are_forgotten(
     leaky: Leaky, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many handles come and go, the viewer does not grow."""
-    monkeypatch.setattr(tracks, "_MOST_ENDED", 10)
+    monkeypatch.setattr(ledger, "MOST_ENDED", 10)
     track = tracks.Track(leaky.path, FrozenClock())
     for _ in range(20):
         serials = leaky.leak(50)
         leaky.save()
         track.refresh()
-        track.rows(ended=True)
+        track.stand(ended=True)
         for serial in serials:
             leaky.book.close(serial)
     leaky.save()
     track.refresh()
-    assert len(track.rows(ended=True)) == 44 + 10
-    assert len(track._rows) < 300
+    stand = track.stand(ended=True)
+    assert stand is not None
+    assert len(Shelf([stand])) == 44 + 10
     row = track.row_of(serials[0])
     assert row is not None
     assert row.life == "ended"

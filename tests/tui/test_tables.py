@@ -15,8 +15,9 @@ from safehandle_tui.model.columns import (
     row_line,
 )
 from safehandle_tui.model.processes import PROCESS_COLUMNS
-from safehandle_tui.model.rows import BUCKETS, HandleRow, group_by_site
+from safehandle_tui.model.rows import BUCKETS, HandleRow
 from safehandle_tui.model.text import line_width, plain
+from support_bunches import sites_of
 
 from safehandle_debug.ledger import Frame, History
 
@@ -72,7 +73,7 @@ def test_rows_and_titles_line_up() -> None:
     """A row takes the same cells as its header, whatever is in it."""
     for columns, row in (
         (HANDLE_COLUMNS, handle(1, detail="/a/very/long/path/日本語/" + "x" * 300)),
-        (SITE_COLUMNS, group_by_site([handle(1)], start_ns=START, now_ns=START + S)[0]),
+        (SITE_COLUMNS, sites_of([handle(1)], START, START + S)[0]),
     ):
         for cells in (60, 80, 120, 200):
             layout = lay_out(columns, cells)  # type: ignore[type-var]
@@ -113,10 +114,7 @@ def test_sites_count_and_remember_births() -> None:
     rows = [handle(n, at_s=n * 10) for n in range(10)] + [handle(10, 99, at_s=95)]
     closed = handle(11, 99, at_s=1, ending="closed", closed_at_ns=START + 2 * S)
     closed.life = "ended"
-    sites = {
-        site.key[1]: site
-        for site in group_by_site([*rows, closed], start_ns=START, now_ns=START + 100 * S)
-    }
+    sites = {site.key[1]: site for site in sites_of([*rows, closed], START, START + 100 * S)}
     assert (sites[88].open, sites[99].open) == (10, 1)
     assert sites[88].share == pytest.approx(10 / 11)
     assert len(sites[88].births) == BUCKETS
@@ -140,15 +138,15 @@ def test_sites_count_and_remember_births() -> None:
 def test_growing_sites(births_s: list[float], growing: bool) -> None:
     """Only what piles up all the time is pointed at."""
     rows = [handle(n, at_s=at) for n, at in enumerate(births_s)]
-    (site,) = group_by_site(rows, start_ns=START, now_ns=START + 100 * S)
+    (site,) = sites_of(rows, START, START + 100 * S)
     assert site.is_growing is growing
 
 
 def test_a_site_of_several_kinds_says_so() -> None:
     """And a handle without a stack has a site all the same."""
-    mixed = group_by_site([handle(1), handle(2, kind="pipe")], start_ns=START, now_ns=START)
+    mixed = sites_of([handle(1), handle(2, kind="pipe")], START, START)
     assert mixed[0].kind == "several"
-    bare = group_by_site([handle(3, opened=())], start_ns=START, now_ns=START)
+    bare = sites_of([handle(3, opened=())], START, START)
     assert bare[0].site == "(no stack recorded)"
 
 

@@ -8,7 +8,15 @@
  *   places.c  what each acquire stack opened, closed and still holds
  *   asked.c   answers of Python's that are asked for once
  *   moments.c copies of both, so that any moment can be had again
+ *   ended.c   the handles that ended last
  *   module.c  the Python type that puts them together
+ *
+ * and what a view needs of many handles without a Python object for each:
+ *
+ *   handles.c   the handles of a process at one moment
+ *   tests.c     the conditions of a filter
+ *   groups.c    how many there are alike
+ *   selection.c those that pass, in some order
  *
  * All of them grow with the handles that are open at once and with the number
  * of different stacks, never with the number of events. */
@@ -92,16 +100,38 @@ unsigned idx_bucket(const idx_places *places, uint64_t ticks);
 /* --- asked.c --- */
 
 typedef struct {
-    uint64_t *keys; /* stack and type, 0: free */
-    uint8_t *answers;
+    uint64_t *keys; /* the two ids, plus one; 0: free */
+    uint32_t *answers;
     size_t room;
     size_t used;
 } idx_asked;
 
-/* What question(stack, type) answered the first time; -1 with an exception. */
-int idx_asked_answer(idx_asked *asked, PyObject *question, uint32_t stack,
-                     uint32_t type);
+/* What question(first, second) answered the first time, a number or a truth;
+ * -1 with an exception. */
+int64_t idx_asked_answer(idx_asked *asked, PyObject *question, uint32_t first,
+                         uint32_t second);
 void idx_asked_clear(idx_asked *asked);
+
+/* --- ended.c --- */
+
+/* Handles that ended, the newest ones: as they were acquired, but that
+ * `last_stack` is that of the close, `refs` 0, and `version` a state. */
+typedef struct {
+    shd_live *slots; /* a ring */
+    uint64_t *ticks; /* when each was closed */
+    size_t room;
+    size_t most;
+    size_t first;
+    size_t count;
+} idx_ended;
+
+/* Notes one more, or the newest instead of the oldest; false without memory. */
+bool idx_ended_note(idx_ended *ended, const shd_live *handle,
+                    const shd_event *close);
+/* (packed slots, packed u64) of all, the oldest first; with `left` those alone
+ * that only the end of the interpreter closed. */
+PyObject *idx_ended_packed(const idx_ended *ended, bool left);
+void idx_ended_clear(idx_ended *ended);
 
 /* --- merge.c --- */
 
@@ -141,5 +171,130 @@ const idx_moment *idx_moments_before(const idx_moments *moments, uint64_t seq);
 bool idx_moment_restore(const idx_moment *moment, idx_table *table,
                         idx_places *places);
 void idx_moments_clear(idx_moments *moments);
+
+/* --- handles.c: the Python type Handles --- */
+
+#define IDX_PART 1024 /* slots of a part at most: a place in it has 10 bits */
+
+/* What became of a handle, as far as its slot does not say it.  The lowest
+ * byte is its life, then how it ended (shd_ending), then the number of what is
+ * wrong with it (0: nothing), then the flags that a row shows. */
+enum {
+    IDX_OPEN,
+    IDX_HELD,
+    IDX_LEFT,
+    IDX_OVER
+};
+#define IDX_STATE_ENDING 8
+#define IDX_STATE_PROBLEM 16
+#define IDX_STATE_FLAGS 24
+
+typedef struct {
+    PyObject *slots_of;    /* bytes */
+    PyObject *ticks_of;    /* bytes, or NULL */
+    const shd_live *slots; /* serial 0: free */
+    const uint64_t *ticks; /* when each was closed; NULL: none was */
+    uint32_t count;
+    uint32_t state; /* of all, where `ticks` is NULL */
+} idx_part;
+
+/* The handles of one process that may be shown, at one moment.  It never
+ * changes: a new moment is another one, which shares the parts that are still
+ * the same. */
+typedef struct {
+    PyObject_HEAD
+    idx_part *parts;
+    size_t count;
+    uint64_t inherited;
+    uint64_t pid;
+    uint64_t clock_ticks; /* when it was clock_ns */
+    int64_t clock_ns;
+    double ns_per_tick;
+    int64_t until; /* ns: the end of the process, 0: it runs */
+    idx_table problems;
+} idx_handles;
+
+/* What a column of handles can be. */
+enum {
+    IDX_NONE,
+    IDX_STACK,
+    IDX_TYPE,
+    IDX_THREAD,
+    IDX_TASK,
+    IDX_TEST,
+    IDX_DETAIL,
+    IDX_STATE,
+    IDX_NUMBER, /* the value, as far as 32 bits hold it */
+    IDX_COLUMNS
+};
+enum {
+    IDX_SERIAL,
+    IDX_VALUE,
+    IDX_REFS,
+    IDX_AGE,
+    IDX_BIRTH,
+    IDX_PID,
+    IDX_NUMBERS
+};
+
+/* One of them: its slot and what goes with it. */
+typedef struct {
+    const idx_handles *handles;
+    const idx_part *part;
+    const shd_live *slot;
+    uint32_t at; /* in its part */
+} idx_handle;
+
+static inline idx_handle
+idx_handle_at(const idx_handles *handles, uint32_t place)
+{
+    const idx_part *part = &handles->parts[place / IDX_PART];
+    return (idx_handle){handles, part, &part->slots[place % IDX_PART],
+                        place % IDX_PART};
+}
+/* True for one that the process itself has to close. */
+static inline bool
+idx_handle_is_own(const idx_handle *handle)
+{
+    return handle->slot->serial > handle->handles->inherited
+           && !(handle->slot->flags & SHD_FLAG_INHERITED);
+}
+uint32_t idx_handle_state(const idx_handle *handle);
+int64_t idx_handle_ended(const idx_handle *handle); /* ns, 0: it did not */
+uint32_t idx_handle_column(const idx_handle *handle, int column);
+int64_t idx_handle_number(const idx_handle *handle, int number, int64_t now);
+
+extern PyType_Spec idx_handles_spec;
+PyObject *idx_copied(PyObject *module, PyObject *args);
+extern const char idx_copied_doc[];
+
+/* --- tests.c: what a filter asks --- */
+
+typedef struct idx_tests idx_tests;
+extern PyType_Spec idx_question_spec;
+/* Reads the tests of one process; NULL with an exception. */
+idx_tests *idx_tests_read(PyObject *tests, PyTypeObject *question);
+/* 1: the handle passes, 0, -1 with an exception. */
+int idx_tests_pass(idx_tests *tests, const idx_handle *handle, int64_t now);
+void idx_tests_free(idx_tests *tests);
+/* The answer about a handle's two columns; -1 with an exception. */
+int64_t idx_question_answer(PyObject *question, const idx_handle *handle,
+                            int first, int second);
+
+/* --- groups.c --- */
+
+PyObject *idx_groups(PyObject *handles, const uint64_t *entries, size_t count,
+                     PyObject *args);
+
+/* --- selection.c: the Python type Selection --- */
+
+extern PyType_Spec idx_selection_spec;
+
+/* The types that need each other. */
+typedef struct {
+    PyTypeObject *handles;
+    PyTypeObject *question;
+} idx_types;
+idx_types *idx_types_of(PyTypeObject *type);
 
 #endif

@@ -20,6 +20,7 @@ typedef struct {
     idx_table open;
     idx_places places;
     idx_moments moments;
+    idx_ended ended;
     idx_asked asked;
     PyObject *question; /* NULL, or which closes are told beside */
     uint64_t events;
@@ -151,14 +152,17 @@ is_suspicious(Index *self, const shd_event *event, const shd_live *acquired)
     if (event->flags & SHD_FLAG_FINALIZING) {
         return 1;
     }
-    return idx_asked_answer(&self->asked, self->question, event->stack,
-                            acquired->type);
+    return (int)idx_asked_answer(&self->asked, self->question, event->stack,
+                                 acquired->type);
 }
 
 static int
 closed(Index *self, const shd_event *event, shd_live *slot, PyObject *notable)
 {
     shd_live acquired = *slot;
+    if (!idx_ended_note(&self->ended, &acquired, event)) {
+        return no_memory();
+    }
     idx_place_closed(&self->places, acquired.version, &acquired, event);
     idx_table_remove(&self->open, slot);
     if (notable == NULL) {
@@ -516,19 +520,37 @@ index_free(Index *self)
     idx_moments_clear(&self->moments);
     idx_asked_clear(&self->asked);
     free(self->alarms);
+    idx_ended_clear(&self->ended);
     Py_CLEAR(self->question);
 }
 
+PyDoc_STRVAR(ended_doc,
+             "ended($self, left=False, /)\n--\n\n"
+             "The handles that ended last, the oldest first: packed slots, and\n"
+             "packed u64 of the ticks of each close; with `left` those alone\n"
+             "that only the end of the interpreter closed.");
+
+static PyObject *
+index_ended(Index *self, PyObject *args)
+{
+    int left = 0;
+    if (!PyArg_ParseTuple(args, "|p:ended", &left)) {
+        return NULL;
+    }
+    return idx_ended_packed(&self->ended, left);
+}
+
 PyDoc_STRVAR(restored_doc,
-             "restored($self, seq, /)\n--\n\n"
+             "restored($self, seq, most_ended=0, /)\n--\n\n"
              "Another index as this one stood at before(seq): once it has\n"
              "taken in the events from there to seq, it tells of that moment.");
 
 static PyObject *
-index_restored(Index *self, PyObject *arg)
+index_restored(Index *self, PyObject *args)
 {
-    uint64_t seq = PyLong_AsUnsignedLongLong(arg);
-    if (seq == (uint64_t)-1 && PyErr_Occurred()) {
+    unsigned long long seq;
+    Py_ssize_t most_ended = 0;
+    if (!PyArg_ParseTuple(args, "K|n:restored", &seq, &most_ended)) {
         return NULL;
     }
     PyTypeObject *type = Py_TYPE(self);
@@ -538,6 +560,7 @@ index_restored(Index *self, PyObject *arg)
     }
     then->inherited = self->inherited;
     then->is_past = true;
+    then->ended.most = most_ended > 0 ? (size_t)most_ended : 0;
     const idx_moment *moment = idx_moments_before(&self->moments, seq);
     if (moment == NULL) {
         idx_places_init(&then->places, self->first_start, self->first_width);
@@ -581,17 +604,20 @@ static PyObject *
 index_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"inherited_serials", "start_ticks", "bucket_ticks",
-                            "question", NULL};
+                            "question",          "most_ended",  NULL};
     unsigned long long inherited = 0, start = 0, width = 1;
     PyObject *question = Py_None;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|KKKO:Index", names,
-                                     &inherited, &start, &width, &question)) {
+    Py_ssize_t most_ended = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|KKKOn:Index", names,
+                                     &inherited, &start, &width, &question,
+                                     &most_ended)) {
         return NULL;
     }
     Index *self = (Index *)type->tp_alloc(type, 0);
     if (self != NULL) {
         self->inherited = inherited;
         self->question = question == Py_None ? NULL : Py_NewRef(question);
+        self->ended.most = most_ended > 0 ? (size_t)most_ended : 0;
         self->first_start = start;
         self->first_width = width;
         idx_places_init(&self->places, start, width);
@@ -616,7 +642,8 @@ static PyMethodDef index_methods[] = {
     {"span", (PyCFunction)index_span, METH_NOARGS, span_doc},
     {"open", (PyCFunction)index_open, METH_NOARGS, open_doc},
     {"before", (PyCFunction)index_before, METH_O, before_doc},
-    {"restored", (PyCFunction)index_restored, METH_O, restored_doc},
+    {"restored", (PyCFunction)index_restored, METH_VARARGS, restored_doc},
+    {"ended", (PyCFunction)index_ended, METH_VARARGS, ended_doc},
     {"alarms", (PyCFunction)index_alarms, METH_NOARGS, alarms_doc},
     {NULL},
 };
@@ -630,8 +657,9 @@ static PyGetSetDef index_properties[] = {
 };
 
 static PyType_Slot index_slots[] = {
-    {Py_tp_doc, "Index(inherited_serials=0, start_ticks=0, bucket_ticks=1, "
-                "question=None)\n--\n\nWhat is kept of a recording's events."},
+    {Py_tp_doc,
+     "Index(inherited_serials=0, start_ticks=0, bucket_ticks=1, "
+     "question=None, most_ended=0)\n--\n\nWhat is kept of a recording's events."},
     {Py_tp_new, index_new},
     {Py_tp_dealloc, index_dealloc},
     {Py_tp_methods, index_methods},
@@ -646,22 +674,80 @@ static PyType_Spec index_spec = {
     .slots = index_slots,
 };
 
+idx_types *
+idx_types_of(PyTypeObject *type)
+{
+    return PyType_GetModuleState(type);
+}
+
+static PyTypeObject *
+add_type(PyObject *module, PyType_Spec *spec)
+{
+    PyObject *type = PyType_FromModuleAndSpec(module, spec, NULL);
+    if (type != NULL && PyModule_AddType(module, (PyTypeObject *)type) < 0) {
+        Py_CLEAR(type);
+    }
+    return (PyTypeObject *)type;
+}
+
+static const struct {
+    const char *name;
+    int number;
+} constants[] = {
+    {"BUCKETS", IDX_BUCKETS}, {"LIFETIMES", IDX_LIFETIMES},
+    {"NONE", IDX_NONE},       {"STACK", IDX_STACK},
+    {"TYPE", IDX_TYPE},       {"THREAD", IDX_THREAD},
+    {"TASK", IDX_TASK},       {"TEST", IDX_TEST},
+    {"DETAIL", IDX_DETAIL},   {"STATE", IDX_STATE},
+    {"NUMBER", IDX_NUMBER},   {"SERIAL", IDX_SERIAL},
+    {"VALUE", IDX_VALUE},     {"REFS", IDX_REFS},
+    {"AGE", IDX_AGE},         {"BIRTH", IDX_BIRTH},
+    {"PID", IDX_PID},
+};
+
 static int
 index_exec(PyObject *module)
 {
-    PyObject *type = PyType_FromModuleAndSpec(module, &index_spec, NULL);
-    if (type == NULL) {
-        return -1;
+    idx_types *types = PyModule_GetState(module);
+    types->handles = add_type(module, &idx_handles_spec);
+    types->question = add_type(module, &idx_question_spec);
+    PyTypeObject *rest[] = {add_type(module, &index_spec),
+                            add_type(module, &idx_selection_spec)};
+    bool failed = types->handles == NULL || types->question == NULL
+                  || rest[0] == NULL || rest[1] == NULL;
+    Py_XDECREF(rest[0]);
+    Py_XDECREF(rest[1]);
+    size_t count = sizeof(constants) / sizeof(constants[0]);
+    for (size_t at = 0; !failed && at < count; at++) {
+        failed = PyModule_AddIntConstant(module, constants[at].name,
+                                         constants[at].number)
+                 < 0;
     }
-    int failed = PyModule_AddType(module, (PyTypeObject *)type);
-    Py_DECREF(type);
-    if (failed < 0
-        || PyModule_AddIntConstant(module, "BUCKETS", IDX_BUCKETS) < 0
-        || PyModule_AddIntConstant(module, "LIFETIMES", IDX_LIFETIMES) < 0) {
-        return -1;
-    }
+    return failed ? -1 : 0;
+}
+
+static int
+index_traverse(PyObject *module, visitproc visit, void *arg)
+{
+    idx_types *types = PyModule_GetState(module);
+    Py_VISIT(types->handles);
+    Py_VISIT(types->question);
     return 0;
 }
+
+static int
+index_clear(PyObject *module)
+{
+    idx_types *types = PyModule_GetState(module);
+    Py_CLEAR(types->handles);
+    Py_CLEAR(types->question);
+    return 0;
+}
+
+static PyMethodDef module_functions[] = {
+    {"copied", idx_copied, METH_VARARGS, idx_copied_doc},
+    {NULL},
+};
 
 static PyModuleDef_Slot module_slots[] = {
     {Py_mod_exec, index_exec},
@@ -675,8 +761,11 @@ static struct PyModuleDef index_module = {
     PyModuleDef_HEAD_INIT,
     .m_name = "_index",
     .m_doc = "What a reader keeps of a recording's events.",
-    .m_size = 0,
+    .m_size = sizeof(idx_types),
+    .m_methods = module_functions,
     .m_slots = module_slots,
+    .m_traverse = index_traverse,
+    .m_clear = index_clear,
 };
 
 PyMODINIT_FUNC

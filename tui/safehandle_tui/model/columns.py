@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, Protocol, TypeVar
 
+from safehandle_debug.ledger.selecting import Life
 from safehandle_debug.ledger.verdict import Word
 from safehandle_tui.model.rows import BUCKETS, HandleRow, SiteRow
 from safehandle_tui.model.text import Line, Role, Span, age, bar, count, fit, strip_of
@@ -23,6 +24,7 @@ __all__ = [
     "column_at",
     "header_line",
     "lay_out",
+    "life_span",
     "row_line",
 ]
 
@@ -77,18 +79,34 @@ def _text_of(row: HandleRow) -> Role:
     return "text"
 
 
-def _life(row: HandleRow, now_ns: int, width: int) -> Span:
-    if row.problem:
-        return row.problem, "bad"
-    if row.life == "held":
+class _Living(Protocol):
+    """A handle, or what became of one."""
+
+    @property
+    def life(self) -> Life: ...
+    @property
+    def problem(self) -> str: ...
+    @property
+    def ending(self) -> str: ...
+    @property
+    def importing(self) -> bool: ...
+    @property
+    def borrowed(self) -> bool: ...
+
+
+def life_span(handle: _Living) -> Span:
+    """What became of a handle, in a word or two."""
+    if handle.problem:
+        return handle.problem, "bad"
+    if handle.life == "held":
         return "held", "warn"
-    if row.life == "left":
+    if handle.life == "left":
         return "never closed", "bad"
-    if row.life == "ended":
-        return row.ending, "muted"
-    if row.importing:
+    if handle.life == "ended":
+        return handle.ending, "muted"
+    if handle.importing:
         return "open (import)", "muted"
-    if row.borrowed:
+    if handle.borrowed:
         return "borrowed", "muted"
     return "open", "good"
 
@@ -115,7 +133,14 @@ HANDLE_COLUMNS: Final[tuple[Column[HandleRow], ...]] = (
         align=">",
         rank=4,
     ),
-    Column("state", "STATE", 14, _life, lambda row, now_ns: _life(row, 0, 0)[0], rank=3),
+    Column(
+        "state",
+        "STATE",
+        14,
+        lambda row, now_ns, width: life_span(row),
+        lambda row, now_ns: life_span(row)[0],
+        rank=3,
+    ),
     Column(
         "kind",
         "KIND",

@@ -99,9 +99,8 @@ def site_detail(
     closes: Sequence[Sequence[Frame]] = (),
 ) -> SiteDetail:
     """Collects a site's detail; `closes` are stacks that closed such handles."""
-    # Equal stacks mostly are one object: few of them are left to be compared.
-    stacks = set({id(row.history.opened): row.history.opened for row in site.rows}.values())
-    stack = site.rows[-1].history.opened
+    stacks = site.stacks
+    stack = stacks[0]
     source = files.around((frame for frame in stack if not is_library(frame.file)), _CONTEXT)
     source.update(files.around(stack))
     frames = [frame for close in closes if (frame := _site_of(close)) is not None]
@@ -381,7 +380,7 @@ def site_lines(detail: SiteDetail, now_ns: int, cells: int, rows: int) -> list[L
     wide = cells >= _SIDE_BY_SIDE
     handles = _why_lines(detail, cells * 11 // 20 - 4 if wide else cells)
     handles.append((("its handles, oldest first", "head"),))
-    members = sorted(detail.site.rows, key=lambda row: row.life == "ended")
+    members = detail.site.rows
     handles += [_member(row, now_ns) for row in members[:_SAMPLE]]
     if len(members) > _SAMPLE:
         handles.append(((f"  … and {count(len(members) - _SAMPLE)} more", "muted"),))

@@ -7,10 +7,12 @@ from functools import cached_property
 from typing import Final
 
 from safehandle_debug.ledger import Event, Frame
+from safehandle_debug.ledger.facts import words_of
 from safehandle_debug.ledger.sites import site_of
 from safehandle_debug.recording.format import Flag
 from safehandle_tui.model.columns import Column
-from safehandle_tui.model.text import Role, Span, clean, clock, short_path
+from safehandle_tui.model.rows import site_text
+from safehandle_tui.model.text import Role, Span, clean, clock
 
 __all__ = ["EVENT_COLUMNS", "MOST_EVENTS", "EventRow"]
 
@@ -57,10 +59,7 @@ class EventRow:
 
     @cached_property
     def site(self) -> str:
-        frame = self.frame
-        if frame is None:
-            return "-"
-        return f"{clean(short_path(frame.file, self.cwd))}:{frame.line} {clean(frame.function)}"
+        return site_text(self.frame, self.cwd, "-")
 
     @property
     def name(self) -> str:
@@ -140,19 +139,7 @@ class EventRow:
 
     @cached_property
     def words(self) -> str:
-        parts = (
-            self.name,
-            self.kind,
-            self.owner,
-            self.detail,
-            self.file,
-            self.site,
-            self.thread,
-            self.task,
-            self.test,
-            f"#{self.serial}",
-        )
-        return "\n".join(parts).casefold()
+        return words_of(self, self.name)
 
 
 EVENT_COLUMNS: Final[tuple[Column[EventRow], ...]] = (

@@ -19,15 +19,15 @@ from safehandle_debug.errors import RecordingError
 from safehandle_debug.recording import resolve, root, sessions
 from safehandle_tui.model.generations import Mark
 from safehandle_tui.model.modes import Mode
-from safehandle_tui.model.rows import HandleRow, SiteRow
 from safehandle_tui.model.sessions import Sessions
+from safehandle_tui.model.shelf import HandleRows
 from safehandle_tui.model.source import SourceFiles
 from safehandle_tui.model.spec import Moment, ViewSpec
 from safehandle_tui.model.states import State, headline, state_of, tally
 from safehandle_tui.model.text import Line
 from safehandle_tui.model.tracks import Clock, ProcessRow, Track
 from safehandle_tui.model.travel import Timeline, timeline, travelled
-from safehandle_tui.model.views import Builder, Detail
+from safehandle_tui.model.views import Builder, Detail, Shelves
 
 __all__ = ["Feed", "Mode", "View", "ViewSpec"]
 
@@ -37,8 +37,7 @@ _SESSIONS_NS: Final = 2 * 10**9  # how often the list of all processes is made a
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What the screen shows: nothing in it changes any more but the rows'
-    histories, which the reader exchanges for newer ones."""
+    """What the screen shows: nothing in it changes any more."""
 
     spec: ViewSpec
     processes: tuple[ProcessRow, ...]  # all, parents before children
@@ -46,7 +45,7 @@ class View:
     title: str  # name of the session, or of the target
     place: str  # the folder where recordings are looked for
     newer: str | None  # name of a session that began after this one
-    rows: tuple[Any, ...]  # filtered and sorted
+    rows: Sequence[Any]  # filtered and sorted
     shown: int  # handles (or events) that pass the filter
     total: int  # handles before the filter
     headline: Line
@@ -77,9 +76,10 @@ class Feed:
         self._session: str | None = None
         self._newer: str | None = None
         self._spec: ViewSpec | None = None
-        self._rows: tuple[Any, ...] = ()
+        self._rows: Sequence[Any] = ()
         self._sessions = Sessions()
         self._marks: list[Mark] = []
+        self._shelves = Shelves()
         self._looked_ns = 0  # when the list of all processes was made
         self._paused_at_ns = 0
         self._folder_times: dict[Path, int] = {}  # when they changed, ns
@@ -194,7 +194,15 @@ class Feed:
         self._mark(spec, tracks, seqs)
         shown = tuple(self._tracks.values())
         build = Builder(
-            spec, tracks, seqs, now_ns, self._files, self._marks, self._sessions, shown
+            spec,
+            tracks,
+            seqs,
+            now_ns,
+            self._files,
+            self._marks,
+            self._sessions,
+            shown,
+            self._shelves,
         )
         self._rows = build.rows()
         cursor = self._index_of(spec.selected)
@@ -209,11 +217,11 @@ class Feed:
             rows=self._rows,
             shown=len(self._rows) if is_event else len(build.handles),
             total=build.total,
-            headline=headline(state, in_scope, build.all, past=line is not None),
+            headline=headline(state, in_scope, build.bunches(build.all), past=line is not None),
             tally=self._tally(tracks),
             cursor=cursor,
             detail=self._detail(spec, cursor, build),
-            hidden=self._hidden(spec, tracks),
+            hidden=self._hidden(spec, tracks, build),
             now_ns=now_ns,
             ticking=state == "live" and not spec.paused and line is None,
             timeline=line,
@@ -289,6 +297,8 @@ class Feed:
     def _index_of(self, key: Any) -> int | None:
         if key is None:
             return None
+        if isinstance(self._rows, HandleRows):
+            return self._rows.find(key)
         return next((at for at, row in enumerate(self._rows) if row.key == key), None)
 
     def _detail(self, spec: ViewSpec, cursor: int | None, build: Builder) -> Detail | None:
@@ -299,7 +309,7 @@ class Feed:
             row = (track.row_of(spec.selected[1]) if track is not None else None) or row
         return build.detail(row) if row is not None else None
 
-    def _hidden(self, spec: ViewSpec, tracks: Sequence[Track]) -> frozenset[str]:
+    def _hidden(self, spec: ViewSpec, tracks: Sequence[Track], build: Builder) -> frozenset[str]:
         hidden: set[str] = set()
         if len(tracks) == 1 and spec.mode != "sessions":
             hidden.add("pid")
@@ -307,11 +317,9 @@ class Feed:
             hidden.add("site")
         if spec.group not in ("site", "module"):
             hidden |= {"verdict", "opened", "closed", "typical"}
-        rows = self._rows
-        if not any(isinstance(row, SiteRow) and row.problems for row in rows):
+        bunches = build.bunches()
+        if not any(bunch.problem for bunch in bunches):
             hidden.add("found")
-        if spec.mode == "handles" and all(
-            isinstance(row, HandleRow) and row.is_ordinary for row in rows
-        ):
+        if spec.mode == "handles" and all(bunch.is_ordinary for bunch in bunches):
             hidden.add("state")
         return frozenset(hidden)

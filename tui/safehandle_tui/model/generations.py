@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import string
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from safehandle_tui.model.columns import Column
-from safehandle_tui.model.rows import HandleRow
+from safehandle_tui.model.rows import Bunch
 from safehandle_tui.model.text import Line, Span, clock, count, plural
 
 __all__ = [
@@ -45,7 +45,7 @@ class GenerationRow:
     until_ns: int | None  # None: it goes on
     started_ns: int  # of the process
     opened: int
-    rows: tuple[HandleRow, ...]  # of them still open
+    open: int  # of them still open
     sites: tuple[tuple[str, int], ...]  # of those, most first
     again: frozenset[str]  # sites that kept something of the one before too
 
@@ -68,7 +68,7 @@ class GenerationRow:
             return "under way", "muted"
         if self.number == 0:
             return "warm-up", "muted"
-        if not self.rows:
+        if not self.open:
             return "clean", "good"
         return ("grows", "bad") if self.grows else ("kept some", "warn")
 
@@ -85,36 +85,38 @@ def name_of(number: int) -> str:
 
 
 def generations(
-    marks: Sequence[Mark], rows: Iterable[HandleRow], *, started_ns: int, opened: int
+    marks: Sequence[Mark],
+    born: Callable[[int, int | None], Iterable[Bunch]],
+    *,
+    started_ns: int,
+    opened: int,
 ) -> list[GenerationRow]:
     """One row for what lies before the first mark, one for what follows each.
 
     Args:
         marks: by time.
-        rows: handles that are open.
+        born: (after, up to) -> handles that were opened then, and are open.
         opened: handles that were acquired up to now.
     """
     begins = [started_ns, *(mark.at_ns for mark in marks)]
     counts = [0, *(mark.opened for mark in marks), opened]
-    groups: list[list[HandleRow]] = [[] for _ in begins]
-    for row in rows:
-        if row.is_open and not row.importing:
-            number = sum(1 for mark in marks if row.opened_at_ns > mark.at_ns)
-            groups[number].append(row)
     found: list[GenerationRow] = []
     before: frozenset[str] = frozenset()
-    for number, members in enumerate(groups):
-        sites = Counter(row.site for row in members)
+    for number in range(len(begins)):
+        until = begins[number + 1] if number + 1 < len(begins) else None
+        sites: Counter[str] = Counter()
+        for bunch in born(begins[number] if number else 0, until):
+            sites[bunch.site] += bunch.count
         here = frozenset(sites)
         found.append(
             GenerationRow(
                 name=name_of(number),
                 number=number,
                 since_ns=begins[number],
-                until_ns=begins[number + 1] if number + 1 < len(begins) else None,
+                until_ns=until,
                 started_ns=started_ns,
                 opened=max(0, counts[number + 1] - counts[number]),
-                rows=tuple(members),
+                open=sites.total(),
                 sites=tuple(sites.most_common()),
                 again=here & before if number >= 2 else frozenset(),
             )
@@ -152,8 +154,8 @@ GENERATION_COLUMNS: Final[tuple[Column[GenerationRow], ...]] = (
         "still",
         "STILL OPEN",
         10,
-        lambda row, now_ns, width: (count(len(row.rows)), "strong" if row.rows else "muted"),
-        lambda row, now_ns: len(row.rows),
+        lambda row, now_ns, width: (count(row.open), "strong" if row.open else "muted"),
+        lambda row, now_ns: row.open,
         descending=True,
         align=">",
     ),
@@ -205,5 +207,5 @@ def generation_title(row: GenerationRow) -> Line:
     """A generation in one line."""
     spans: list[Span] = [(f"generation {row.name}", "title")]
     spans.append((f" · {plural(row.opened, 'handle')} opened", "text"))
-    spans.append((f" · {count(len(row.rows))} still open", "strong"))
+    spans.append((f" · {count(row.open)} still open", "strong"))
     return tuple(spans)

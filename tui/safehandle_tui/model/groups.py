@@ -2,47 +2,73 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
+from safehandle_debug.ledger import _index as index
+from safehandle_debug.ledger.names import Names
 from safehandle_debug.ledger.verdict import Evidence, judge, merged
-from safehandle_tui.model.rows import HandleRow, SiteKey, SiteRow, group_by_site
-from safehandle_tui.model.text import clean
+from safehandle_tui.model.rows import Bunch, HandleRow, SiteKey, SiteRow, group_by_site
+from safehandle_tui.model.shelf import Shelf
 
-__all__ = ["group_by"]
+__all__ = ["group_by", "in_group"]
 
-_NAMES: Final[dict[str, Callable[[HandleRow], str]]] = {
-    "kind": lambda row: row.kind,
-    "thread": lambda row: row.task or row.thread,
-    "owner": lambda row: row.owner,
-    "module": lambda row: clean(row.site.partition(":")[0]),
+
+def _module(site: str) -> str:
+    return site.partition(":")[0]
+
+
+_NAMES: Final[dict[str, Callable[[Bunch], str]]] = {
+    "kind": lambda bunch: bunch.kind,
+    "thread": lambda bunch: bunch.actor,
+    "owner": lambda bunch: bunch.owner,
+    "module": lambda bunch: _module(bunch.site),
 }
+_COLUMNS: Final[dict[str, tuple[int, int, Callable[[Names, int, int], str]]]] = {
+    "kind": (index.TYPE, index.NONE, lambda names, type, _: names.kind(type)),
+    "thread": (
+        index.THREAD,
+        index.TASK,
+        lambda names, thread, task: names.text(task) or names.thread(thread),
+    ),
+    "owner": (index.TYPE, index.STACK, lambda names, type, stack: names.owner(type, stack)),
+    "module": (index.STACK, index.NONE, lambda names, stack, _: _module(names.site(stack))),
+}
+
+
+def in_group(shelf: Shelf, what: str, name: str) -> Shelf:
+    """The handles of one group."""
+    first, second, text = _COLUMNS[what]
+    return shelf.named(
+        (what, name), (first, second), lambda names, one, other: text(names, one, other) == name
+    )
 
 
 def group_by(
     what: str,
-    rows: Iterable[HandleRow],
+    bunches: Iterable[Bunch],
     numbers: Mapping[SiteKey, Evidence],
-    *,
-    start_ns: int,
-    now_ns: int,
+    rows_of: Callable[[str, str, int], Sequence[HandleRow]],
 ) -> list[SiteRow]:
     """Rows like those of sites; of a module with its verdict, as a module is
-    the sum of its sites.  What the others opened was not counted."""
+    the sum of its sites.  What the others opened was not counted.
+
+    `rows_of` gives the rows of a group: what it is, its name, their number."""
     name_of = _NAMES[what]
-    groups: dict[str, list[HandleRow]] = {}
-    for row in rows:
-        groups.setdefault(name_of(row), []).append(row)
-    alive = sum(1 for members in groups.values() for row in members if row.life != "ended")
+    groups: dict[str, list[Bunch]] = {}
+    for bunch in bunches:
+        groups.setdefault(name_of(bunch), []).append(bunch)
+    alive = sum(each.count for group in groups.values() for each in group if each.is_open)
     found: list[SiteRow] = []
     for name, members in groups.items():
-        sites = group_by_site(members, start_ns=start_ns, now_ns=now_ns, numbers=numbers)
-        together = _together(sites, members, start_ns, now_ns)
+        sites = group_by_site(members, lambda site, count: (), numbers=numbers)
+        (together,) = group_by_site(
+            [replace(bunch, site_key=(what, 0, name), site=name) for bunch in members],
+            lambda site, count: rows_of(what, site[2], count),
+        )
         group = replace(
             together,
-            key=(what, 0, name),
-            site=name,
             share=together.open / max(1, alive),
             mark=min((site.mark for site in sites), key=lambda mark: "✗!? ".index(mark[0])),
         )
@@ -52,23 +78,3 @@ def group_by(
             group = replace(group, numbers=whole, verdict=judge(whole))
         found.append(group)
     return found
-
-
-def _together(
-    sites: list[SiteRow], members: list[HandleRow], start_ns: int, now_ns: int
-) -> SiteRow:
-    """One row for handles of several sites."""
-    first = sites[0]
-    return replace(
-        first,
-        kinds=tuple(sorted({kind for site in sites for kind in site.kinds})),
-        rows=tuple(sorted(members, key=lambda row: row.opened_at_ns)),
-        open=sum(site.open for site in sites),
-        problems=sum(site.problems for site in sites),
-        importing=all(site.importing for site in sites),
-        births=tuple(map(sum, zip(*(site.births for site in sites), strict=True))),
-        oldest_ns=min(site.oldest_ns for site in sites),
-        newest_ns=max(site.newest_ns for site in sites),
-        numbers=None,
-        verdict=None,
-    )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from safehandle_tui.model.columns import Column
-from safehandle_tui.model.rows import HandleRow, SiteKey, SiteRow
+from safehandle_tui.model.rows import Bunch, SiteKey, SiteRow
 from safehandle_tui.model.text import Line, Role, Span, age, count, plural
 
 __all__ = ["KIND_COLUMNS", "KindRow", "group_by_kind", "map_lines"]
@@ -36,32 +36,34 @@ class KindRow:
 
 
 def group_by_kind(
-    rows: Iterable[HandleRow], totals: Mapping[tuple[str, str], tuple[int, int]]
+    bunches: Iterable[Bunch], totals: Mapping[tuple[str, str], tuple[int, int]]
 ) -> list[KindRow]:
     """One row a kind and owner, also of those of which none is open.
 
     Args:
-        rows: the handles that are open.
+        bunches: the handles that are open.
         totals: (kind, owner) -> (opened, closed), as counted.
     """
-    groups: dict[tuple[str, str], list[HandleRow]] = {key: [] for key in totals}
-    for row in rows:
-        groups.setdefault((row.kind, row.owner), []).append(row)
+    groups: dict[tuple[str, str], list[Bunch]] = {key: [] for key in totals}
+    for bunch in bunches:
+        groups.setdefault((bunch.kind, bunch.owner), []).append(bunch)
     found = []
     for (kind, owner), members in groups.items():
-        alive = [row for row in members if row.is_open]
-        opened, closed = totals.get((kind, owner), (len(members), len(members) - len(alive)))
-        wrong = any(row.mark[0] == "✗" for row in members)
+        alive = [bunch for bunch in members if bunch.is_open]
+        number = sum(bunch.count for bunch in alive)
+        known = sum(bunch.count for bunch in members)
+        opened, closed = totals.get((kind, owner), (known, known - number))
+        wrong = any(bunch.mark[0] == "✗" for bunch in members)
         found.append(
             KindRow(
                 kind=kind,
                 owner=owner,
-                open=len(alive),
+                open=number,
                 opened=opened,
                 closed=closed,
-                oldest_ns=min((row.opened_at_ns for row in alive), default=0),
-                least=min((row.value for row in alive), default=0),
-                greatest=max((row.value for row in alive), default=0),
+                oldest_ns=min((bunch.oldest_ns for bunch in alive), default=0),
+                least=min((bunch.least for bunch in alive), default=0),
+                greatest=max((bunch.greatest for bunch in alive), default=0),
                 mark=("✗", "bad") if wrong else (" ", "text"),
             )
         )
@@ -142,17 +144,17 @@ KIND_COLUMNS: Final[tuple[Column[KindRow], ...]] = (
 
 
 def map_lines(
-    rows: Sequence[HandleRow], sites: Mapping[SiteKey, SiteRow], chosen: str, cells: int, room: int
+    bunches: Sequence[Bunch], sites: Mapping[SiteKey, SiteRow], chosen: str, cells: int, room: int
 ) -> list[Line]:
     """The descriptors by number: a letter for each that is open.
 
     Args:
-        rows: open handles.
+        bunches: open descriptors, each by itself.
         sites: for what is suspected of them.
         chosen: the kind that stands out.
         cells: width; room: lines that there are.
     """
-    values = {row.value: row for row in rows if row.history.space == "fd" and row.value >= 0}
+    values = {bunch.least: bunch for bunch in bunches if bunch.least >= 0}
     if not values:
         return [((" no descriptor is open", "muted"),)]
     most = max(values) + 1
@@ -176,7 +178,7 @@ def map_lines(
     return lines
 
 
-def _cell(here: Sequence[HandleRow], sites: Mapping[SiteKey, SiteRow], chosen: str) -> Span:
+def _cell(here: Sequence[Bunch], sites: Mapping[SiteKey, SiteRow], chosen: str) -> Span:
     if not here:
         return _FREE, "rule"
     suspect = any(

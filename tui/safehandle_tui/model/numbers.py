@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Final
-
-from safehandle_debug.ledger import Event, Frame, History, site_of
+from safehandle_debug.ledger import Event, Frame
 from safehandle_debug.ledger._index import Index
 from safehandle_debug.ledger.census import Census, evidence_of
-from safehandle_debug.ledger.histories import event_of, from_slot
+from safehandle_debug.ledger.histories import event_of
+from safehandle_debug.ledger.names import Names
 from safehandle_debug.ledger.verdict import Evidence, merged
 from safehandle_debug.recording import RawEvent, Recording, TypeInfo
 from safehandle_debug.recording import format as shd
-from safehandle_tui.model.rows import NO_SITE, SiteKey
+from safehandle_tui.model.rows import SiteKey
 from safehandle_tui.model.text import clean
 
 __all__ = ["Numbers"]
-
-_INHERITED: Final = int(shd.Flag.INHERITED)
 
 
 class Numbers:
     """The census of a recording, now and then.  Not thread-safe."""
 
-    def __init__(self, recording: Recording, index: Index | None = None) -> None:
+    def __init__(self, recording: Recording, index: Index, names: Names) -> None:
         """`index` is that of the ledger, which takes in the events."""
         self._recording = recording
+        self._names = names
         self._now = Census(recording, index)
-        self._sites: dict[int, SiteKey] = {}
 
     def refresh(self) -> bool:
         """Takes in what is new; raises RecordingError as the ledger does."""
@@ -40,7 +37,7 @@ class Numbers:
         found: dict[SiteKey, list[Evidence]] = {}
         for place in census.places():
             evidence = evidence_of(place, span, now_ns)
-            found.setdefault(self.site_of(place.stack), []).append(evidence)
+            found.setdefault(self._names.site_key(place.stack), []).append(evidence)
         return {key: merged(parts) for key, parts in found.items()}
 
     def types(self) -> dict[tuple[str, str], tuple[int, int]]:
@@ -60,31 +57,25 @@ class Numbers:
     def closed_at(self, key: SiteKey) -> list[tuple[Frame, ...]]:
         """The stacks that closed what a site opened, the latest of each stack
         that it was opened by, those that closed most first."""
-        places = [p for p in self._now.places() if p.close_stack and self.site_of(p.stack) == key]
+        places = [
+            p for p in self._now.places() if p.close_stack and self._names.site_key(p.stack) == key
+        ]
         places.sort(key=lambda place: -place.closed)
         return [self._recording.stack(place.close_stack) for place in places]
-
-    def site_of(self, stack: int) -> SiteKey:
-        """The site of a stack id."""
-        known = self._sites.get(stack)
-        if known is None:
-            frame = site_of(self._recording.stack(stack))
-            known = NO_SITE if frame is None else (frame.file, frame.line, frame.function)
-            self._sites[stack] = known
-        return known
 
     def _census(self, seq: int | None) -> Census:
         return self._now if seq is None else self._now.at(seq)
 
     # --- moments ---
 
-    def open_at(self, seq: int) -> list[History]:
-        """The handles that were open right after an event, oldest first."""
-        return [
-            from_slot(raw, self._recording)
-            for raw in self._now.at(seq).open()
-            if not raw.flags & _INHERITED
-        ]
+    def open_at(self, seq: int) -> bytes:
+        """Packed slots of the handles that were open right after an event."""
+        return self._now.at(seq).slots()
+
+    def left(self, began: int) -> tuple[bytes, bytes]:
+        """The handles that were still open when the interpreter's end began,
+        and that nothing else closed: packed slots, and ticks of each close."""
+        return self._now.ended(began, self.last_seq)
 
     def seq_at(self, ns: int) -> int:
         """The last event at or before a wall clock time."""

@@ -1,42 +1,57 @@
 """One row a handle, one row a site: what the tables show.
 
-A HandleRow works out the unchanging texts of a handle once, when the handle
-is first seen, and reads what can change from its latest History.
+There may be a million handles: a HandleRow is made of those that are looked
+at only, all others are counted in bunches.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Final, Literal
+from typing import Final
 
-from safehandle_debug.ledger import History
+from safehandle_debug.ledger import Frame, History
+from safehandle_debug.ledger.facts import words_of
+from safehandle_debug.ledger.names import NO_SITE, SiteKey
+from safehandle_debug.ledger.selecting import Life
 from safehandle_debug.ledger.verdict import RANKS, Evidence, Verdict, judge, typical_ns
 from safehandle_tui.model.text import Span, clean, short_path
 
 __all__ = [
     "BUCKETS",
     "MANY",
+    "NO_SITE",
+    "Bunch",
     "HandleKey",
     "HandleRow",
     "Life",
     "SiteKey",
     "SiteRow",
     "group_by_site",
+    "mark_of",
+    "site_text",
 ]
 
 HandleKey = tuple[str, int]  # (path of the recording, serial)
-SiteKey = tuple[str, int, str]  # (file, line, function)
-
-# open: now.  held: the process died with it.  left: nobody closed it before
-# the interpreter ended.  ended: any other way.
-Life = Literal["open", "held", "left", "ended"]
 
 _MARKS: Final = "✗!? "  # the worst first
-NO_SITE: Final[SiteKey] = ("", 0, "")
 MANY: Final = 10  # handles from which on one site is worth being pointed at
 BUCKETS: Final = 24  # of a survivors-by-birth strip
+
+
+def site_text(frame: Frame | None, cwd: str, none: str = "(no stack recorded)") -> str:
+    """A site as it is shown: "app/db.py:88 connect"."""
+    if frame is None:
+        return none
+    return f"{clean(short_path(frame.file, cwd))}:{frame.line} {clean(frame.function)}"
+
+
+def mark_of(life: Life, problem: str) -> Span:
+    """The sign in front of a handle's row."""
+    if problem or life == "left":
+        return "✗", "bad"
+    return ("!", "warn") if life == "held" else (" ", "text")
 
 
 class HandleRow:
@@ -59,14 +74,10 @@ class HandleRow:
         self.task = clean(history.task or "")
         self.test = clean(history.test or "")
         frame = history.site
-        if frame is None:
-            self.site_key = NO_SITE
-            self.site = "(no stack recorded)"
-        else:
-            self.site_key = (frame.file, frame.line, frame.function)
-            self.site = (
-                f"{clean(short_path(frame.file, cwd))}:{frame.line} {clean(frame.function)}"
-            )
+        self.site_key: SiteKey = (
+            NO_SITE if frame is None else (frame.file, frame.line, frame.function)
+        )
+        self.site = site_text(frame, cwd)
         self.file, self.line, self.function = self.site_key
 
     @property
@@ -93,14 +104,7 @@ class HandleRow:
     @property
     def mark(self) -> Span:
         """The sign in front of its row."""
-        if self.problem or self.life == "left":
-            return "✗", "bad"
-        return ("!", "warn") if self.life == "held" else (" ", "text")
-
-    @property
-    def is_ordinary(self) -> bool:
-        """True when there is nothing to say of its state but "open"."""
-        return self.life == "open" and not (self.problem or self.importing or self.borrowed)
+        return mark_of(self.life, self.problem)
 
     @property
     def ending(self) -> str:
@@ -115,18 +119,45 @@ class HandleRow:
     @cached_property
     def words(self) -> str:
         """Everything that a bare word of a filter looks through, case folded."""
-        parts = (
-            self.kind,
-            self.owner,
-            self.detail,
-            self.file,
-            self.site,
-            self.thread,
-            self.task,
-            self.test,
-            f"#{self.serial}",
-        )
-        return "\n".join(parts).casefold()
+        return words_of(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Bunch:
+    """Handles that are alike in all that matters to a group of them."""
+
+    process: str  # path of the recording
+    site_key: SiteKey
+    site: str
+    kind: str
+    owner: str
+    actor: str  # task or thread; "" where that was not asked for
+    opened: tuple[Frame, ...]  # acquire stack, innermost frame first
+    life: Life
+    problem: str
+    importing: bool
+    borrowed: bool
+    count: int
+    oldest_ns: int  # wall clock births
+    newest_ns: int
+    least: int  # values
+    greatest: int
+    births: tuple[int, ...]
+
+    @property
+    def is_open(self) -> bool:
+        """True while they are open, and when they were until their process ended."""
+        return self.life != "ended"
+
+    @property
+    def is_ordinary(self) -> bool:
+        """True when there is nothing to say of their state but "open"."""
+        return self.life == "open" and not (self.problem or self.importing or self.borrowed)
+
+    @property
+    def mark(self) -> Span:
+        """The sign in front of their rows."""
+        return mark_of(self.life, self.problem)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +167,8 @@ class SiteRow:
     key: SiteKey
     site: str  # "app/db.py:88 connect"
     kinds: tuple[str, ...]  # sorted
-    rows: tuple[HandleRow, ...]  # those in view, oldest first
+    rows: Sequence[HandleRow]  # those in view, oldest first, those that ended last
+    bunches: tuple[Bunch, ...]  # the same, the newest first
     open: int  # of them not ended
     problems: int  # of them with a finding
     importing: bool  # all of them were acquired by imports
@@ -188,39 +220,43 @@ class SiteRow:
     @property
     def found(self) -> str:
         """The findings on its handles in one word, "" for none."""
-        kinds = sorted({row.problem for row in self.rows if row.problem})
+        kinds = sorted({bunch.problem for bunch in self.bunches if bunch.problem})
         return f"{kinds[0]} +{len(kinds) - 1}" if len(kinds) > 1 else "".join(kinds)
+
+    @property
+    def stacks(self) -> tuple[tuple[Frame, ...], ...]:
+        """The different stacks that acquired them, that of the newest first."""
+        return tuple(dict.fromkeys(bunch.opened for bunch in self.bunches))
+
+
+RowsOf = Callable[[SiteKey, int], Sequence[HandleRow]]
 
 
 def group_by_site(
-    rows: Iterable[HandleRow],
+    bunches: Iterable[Bunch],
+    rows_of: RowsOf,
     *,
-    start_ns: int,
-    now_ns: int,
     numbers: Mapping[SiteKey, Evidence] | None = None,
 ) -> list[SiteRow]:
     """Groups handles by the line that acquired them, in no special order.
 
     Args:
-        rows: any order.
-        start_ns, now_ns: wall clock bounds of the strips of births.
+        bunches: any order.
+        rows_of: (site, number of handles) -> their rows.
         numbers: what each site ever opened, as far as that was counted.
     """
-    groups: dict[SiteKey, list[HandleRow]] = {}
-    for row in rows:
-        groups.setdefault(row.site_key, []).append(row)
-    span = max(1, now_ns - start_ns)
-    alive = sum(row.life != "ended" for members in groups.values() for row in members)
-    sites = [
-        _site_row(key, members, start_ns, span, max(1, alive)) for key, members in groups.items()
-    ]
+    groups: dict[SiteKey, list[Bunch]] = {}
+    for bunch in bunches:
+        groups.setdefault(bunch.site_key, []).append(bunch)
+    alive = sum(each.count for group in groups.values() for each in group if each.is_open)
+    sites = [_site_row(key, group, rows_of, max(1, alive)) for key, group in groups.items()]
     return [_judged(site, numbers.get(site.key)) for site in sites] if numbers else sites
 
 
 def _judged(site: SiteRow, numbers: Evidence | None) -> SiteRow:
     if numbers is None:
         return site
-    left = sum(1 for row in site.rows if row.life == "left")
+    left = sum(bunch.count for bunch in site.bunches if bunch.life == "left")
     verdict = judge(replace(numbers, left=left))
     mark = site.mark
     if verdict.word == "LEAK":
@@ -234,27 +270,24 @@ def _worst(marks: set[Span]) -> Span:
     return min(marks, key=lambda mark: _MARKS.index(mark[0]))
 
 
-def _site_row(
-    key: SiteKey, members: list[HandleRow], start_ns: int, span: int, total: int
-) -> SiteRow:
-    members.sort(key=lambda row: row.opened_at_ns)
-    births = [0] * BUCKETS
-    alive = [row for row in members if row.life != "ended"]
-    for row in alive:
-        bucket = (row.opened_at_ns - start_ns) * BUCKETS // span
-        births[min(max(bucket, 0), BUCKETS - 1)] += 1
+def _site_row(key: SiteKey, members: list[Bunch], rows_of: RowsOf, total: int) -> SiteRow:
+    members.sort(key=lambda bunch: -bunch.newest_ns)
+    alive = [bunch for bunch in members if bunch.is_open]
     timed = alive or members
+    number = sum(bunch.count for bunch in alive)
+    births = tuple(map(sum, zip(*(bunch.births for bunch in alive), strict=True)))
     return SiteRow(
         key=key,
         site=members[0].site,
-        kinds=tuple(sorted({row.kind for row in members})),
-        rows=tuple(members),
-        open=len(alive),
-        problems=sum(1 for row in members if row.problem),
-        importing=all(row.importing for row in members),
-        births=tuple(births),
-        oldest_ns=timed[0].opened_at_ns,
-        newest_ns=timed[-1].opened_at_ns,
-        share=len(alive) / total,
-        mark=_worst({row.mark for row in members}),
+        kinds=tuple(sorted({bunch.kind for bunch in members})),
+        rows=rows_of(key, sum(bunch.count for bunch in members)),
+        bunches=tuple(members),
+        open=number,
+        problems=sum(bunch.count for bunch in members if bunch.problem),
+        importing=all(bunch.importing for bunch in members),
+        births=births or (0,) * BUCKETS,
+        oldest_ns=min(bunch.oldest_ns for bunch in timed),
+        newest_ns=max(bunch.newest_ns for bunch in timed),
+        share=number / total,
+        mark=_worst({bunch.mark for bunch in members}),
     )

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Final, Literal
 
 from safehandle_debug.ledger import ProcessInfo
-from safehandle_tui.model.rows import MANY, HandleRow
+from safehandle_tui.model.rows import MANY, Bunch, SiteKey
 from safehandle_tui.model.text import Line, Span, count, plural
 from safehandle_tui.model.tracks import ProcessRow
 
@@ -104,19 +104,21 @@ def waiting_lines(place: str) -> list[Line]:
     ]
 
 
-def _top_site(rows: Sequence[HandleRow]) -> tuple[str, int]:
+def _top_site(bunches: Sequence[Bunch]) -> tuple[str, int]:
     """The site with most handles, and how many; ("", 0) for none."""
-    sites = Counter(row.site_key for row in rows)
+    sites: Counter[SiteKey] = Counter()
+    for bunch in bunches:
+        sites[bunch.site_key] += bunch.count
     if not sites:
         return "", 0
     key, number = sites.most_common(1)[0]
-    return next(row.site for row in rows if row.site_key == key), number
+    return next(bunch.site for bunch in bunches if bunch.site_key == key), number
 
 
 def headline(
     state: State,
     processes: Sequence[ProcessRow],
-    rows: Sequence[HandleRow],
+    bunches: Sequence[Bunch],
     *,
     past: bool = False,
 ) -> Line:
@@ -125,34 +127,36 @@ def headline(
     Args:
         state: of the processes in view.
         processes: those in view.
-        rows: all their rows, before any filter.
+        bunches: all their handles, before any filter.
         past: they are those of an earlier moment.
     """
-    alive = [row for row in rows if row.life != "ended" and not row.importing]
-    imported = sum(1 for row in rows if row.life != "ended" and row.importing)
+    alive = [bunch for bunch in bunches if bunch.is_open and not bunch.importing]
+    imported = sum(bunch.count for bunch in bunches if bunch.is_open and bunch.importing)
+    number = sum(bunch.count for bunch in alive)
     site, most = _top_site(alive)
     opening = _opening("live" if past else state, processes, alive)
     line: list[Span] = [("then: ", "accent")] if past else []
     line += opening
-    if most >= MANY and most * 2 >= len(alive):
-        share = "all" if most == len(alive) else count(most)
+    if most >= MANY and most * 2 >= number:
+        share = "all" if most == number else count(most)
         line += [(f"; {share} come from " if alive else "", "text"), (site, "own")]
-    elif len(alive) > 1:
-        line.append((f" at {plural(len({row.site_key for row in alive}), 'site')}", "text"))
+    elif number > 1:
+        sites = len({bunch.site_key for bunch in alive})
+        line.append((f" at {plural(sites, 'site')}", "text"))
     if imported:
         line.append((f"  (+{count(imported)} kept since an import)", "muted"))
     return tuple(line)
 
 
 def _opening(
-    state: State, processes: Sequence[ProcessRow], alive: Sequence[HandleRow]
+    state: State, processes: Sequence[ProcessRow], alive: Sequence[Bunch]
 ) -> tuple[Span, ...]:
-    number = len(alive)
+    number = sum(bunch.count for bunch in alive)
     if state == "disconnected":
         reason = next((each.error for each in processes if each.error), "")
         return (("disconnected: ", "bad"), (f"{reason}; showing the last view", "text"))
     if state == "live":
-        gone = sum(1 for row in alive if row.life != "open")
+        gone = sum(bunch.count for bunch in alive if bunch.life != "open")
         if not number:
             return (("no handles open", "good"),)
         if not gone:

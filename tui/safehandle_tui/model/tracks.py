@@ -6,9 +6,10 @@ is kept in `error`, and the rows stay as they were seen last.
 
 from __future__ import annotations
 
+import struct
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,21 +18,31 @@ from typing import Final
 from safehandle_debug.errors import RecordingError
 from safehandle_debug.findings import Finding, find
 from safehandle_debug.ledger import Counts, History, Ledger, ProcessInfo
+from safehandle_debug.ledger._index import Handles
+from safehandle_debug.ledger.histories import ENDINGS, from_events
+from safehandle_debug.ledger.names import Names
+from safehandle_debug.ledger.selecting import LIVES, Chooser, Life
 from safehandle_debug.ledger.verdict import Evidence
-from safehandle_debug.recording import RawEvent, open_recording
-from safehandle_debug.recording.format import EVENT, Ending, EventKind, Flag
+from safehandle_debug.ledger.watched import is_finalizer, is_watched
+from safehandle_debug.recording import RawLive, open_recording
+from safehandle_debug.recording import format as shd
+from safehandle_debug.recording.format import Ending, EventKind, Flag
 from safehandle_tui.model.numbers import Numbers
-from safehandle_tui.model.rows import HandleRow, Life, SiteKey
+from safehandle_tui.model.rows import HandleRow, SiteKey, site_text
+from safehandle_tui.model.shelf import Shelf, Stand
+from safehandle_tui.model.text import clean
 
 __all__ = ["Clock", "ProcessRow", "Track"]
 
 _RATE_WINDOW_NS: Final = 60 * 10**9
 _RATE_LEAST_NS: Final = 5 * 10**9
 _SAMPLE_EVERY_NS: Final = 10**9
-_MOST_ENDED: Final = 20_000  # handles that ended, the newest ones
 # A recording with more events than this is shown before they have been read.
 _MANY_EVENTS: Final = 3_000_000
-_FINALIZED: Final = (Ending.DROPPED, Ending.COLLECTED)
+_CLOSES: Final = (EventKind.CLOSE, EventKind.INVALIDATE)
+_OVER: Final = LIVES.index("ended")
+_ENDING_CODES: Final = {name: code for code, name in ENDINGS.items()}
+_U64: Final = struct.Struct("=Q")
 
 
 class Clock:
@@ -93,12 +104,17 @@ class Track:
         self._clock = clock
         self._ledger: Ledger | None = None
         self._numbers: Numbers | None = None
-        self._past: tuple[int, list[HandleRow]] = (-1, [])  # rows at a moment
+        self._chooser: Chooser | None = None
+        self._kinds: list[str] = []  # of findings, by their number
+        self._past: tuple[int, Stand] | None = None  # at a moment
         self._alarms: tuple[int, list[int]] = (-1, [])
-        self._rows: dict[int, HandleRow] = {}
-        self._current: list[HandleRow] = []
-        self._ended: list[HandleRow] = []  # as of the last look back
-        self._left: frozenset[int] = frozenset()  # serials, once it has exited
+        self._current: Stand | None = None
+        self._all: Stand | None = None  # with those that ended, as of the last look back
+        self._all_of: Stand | None = None  # the current one of then
+        self._ended: tuple[bytes, bytes] | None = None  # their slots
+        self._parts: list[tuple[bytes, bytes | None, int]] = []  # of `current`, not live
+        self._counted: tuple[Stand, int] | None = None  # how many are open
+        self._left: tuple[bytes, bytes] | None = None  # slots, once it has exited
         self._until_ns: int | None = None
         self._samples: deque[tuple[int, int]] = deque()  # (steady ns, live)
         self._judged: tuple[int, int, str] | None = None
@@ -121,18 +137,18 @@ class Track:
             self.error = str(error)
         return changed or (self.error, self.info, len(self.findings)) != before
 
-    def rows(self, *, ended: bool) -> list[HandleRow]:
-        """Its handles, oldest first: those open, held or left, and those with
-        errors found on them; with `ended` all that are known."""
+    def stand(self, *, ended: bool) -> Stand | None:
+        """Its handles: those open, held or left, and those with errors found on
+        them; with `ended` all that are known.  None: nothing was read yet."""
         try:
             if self._stale and not self._cut:
-                self._current = self._make_current()
+                self._current = self._make_stand()
                 self._stale = False
             if ended and not self._cut:
                 self._look_back()
         except RecordingError as error:
             self.error = str(error)
-        return [*self._ended, *self._current] if ended else self._current
+        return self._all if ended and self._all is not None else self._current
 
     def sites(self, now_ns: int, seq: int | None = None) -> dict[SiteKey, Evidence]:
         """What each of its sites opened, closed and keeps; after event `seq`,
@@ -145,19 +161,18 @@ class Track:
             self.error = str(error)
             return {}
 
-    def past(self, seq: int) -> list[HandleRow]:
-        """The handles that were open right after an event, oldest first."""
-        if self._numbers is None or self._cut:
-            return []
-        if self._past[0] != seq:
+    def past(self, seq: int) -> Stand | None:
+        """The handles that were open right after an event."""
+        if self._numbers is None or self._ledger is None or self._cut:
+            return None
+        if self._past is None or self._past[0] != seq:
             try:
-                histories = self._numbers.open_at(seq)
+                slots = self._numbers.open_at(seq)
             except RecordingError as error:
                 self.error = str(error)
-                return []
-            cwd = self.info.cwd if self.info else ""
-            rows = [HandleRow(each, process=str(self.path), cwd=cwd) for each in histories]
-            self._past = (seq, rows)
+                return None
+            handles = self._ledger.handles_of([(slots, None, 0)])
+            self._past = (seq, self._standing(self._ledger, handles, None))
         return self._past[1]
 
     def alarms(self) -> list[int]:
@@ -188,8 +203,10 @@ class Track:
         """A handle as it is now, wherever it went; None when not known."""
         history = self.history(serial)
         if history is None:
-            return self._rows.get(serial)
-        row = self._row(history)
+            return None
+        cwd = self.info.cwd if self.info else ""
+        row = HandleRow(history, process=str(self.path), cwd=cwd)
+        row.problem = self._problems().get(serial, "")
         row.life = self._life(history)
         row.until_ns = self._until_ns
         return row
@@ -241,7 +258,10 @@ class Track:
         first = self._ledger is None
         if self._ledger is None:
             self._ledger = Ledger(open_recording(self.path))
-            self._numbers = Numbers(self._ledger.recording, self._ledger.index)
+            recording, cwd = self._ledger.recording, self._ledger.cwd
+            names = Names(recording, clean=clean, place=lambda frame: site_text(frame, cwd))
+            self._numbers = Numbers(recording, self._ledger.index, names)
+            self._chooser = Chooser(names, recording.header.pid, self._kinds)
         was_reading = self._reading
         # What is open needs no event: it is shown before the long way through
         # them begins.
@@ -259,6 +279,8 @@ class Track:
             seen_alive = self.info is not None
             self._until_ns = info.ended_at_ns or (self._clock.wall_ns() if seen_alive else 0)
             self._left = self._left_open(self._ledger)
+            if not self._until_ns:
+                self._until_ns = self._last_sign()
             changed = True
         self.info = info
         self.counts = self._ledger.counts
@@ -267,22 +289,16 @@ class Track:
         self._stale = self._stale or changed
         return changed
 
-    def _left_open(self, ledger: Ledger) -> frozenset[int]:
-        """Serials of the handles that only the interpreter's end closed."""
+    def _left_open(self, ledger: Ledger) -> tuple[bytes, bytes] | None:
+        """Slots of the handles that only the interpreter's end closed."""
         began = ledger.recording.header.finalizing_seq
-        if not began:
-            return frozenset()
-        left: set[int] = set()
-        until = ledger.recording.header.next_seq
-        chunks = ledger.recording.chunks_between(began - 1, until)
-        events = (RawEvent._make(row) for _, data in chunks for row in EVENT.iter_unpack(data))
-        for event in events:
-            if event.kind != EventKind.CLOSE or event.flags & Flag.BORROWED:
-                continue
-            swept = event.ending == Ending.SWEPT
-            if swept or (event.ending in _FINALIZED and event.flags & Flag.FINALIZING):
-                left.add(event.serial)
-        return frozenset(left)
+        if not began or self._numbers is None:
+            return None
+        return self._numbers.left(began - 1)
+
+    def _last_sign(self) -> int:
+        """When the last event of the process was recorded, wall clock."""
+        return self._numbers.time_of(self._numbers.last_seq) if self._numbers is not None else 0
 
     def _judge(self) -> None:
         """Asks for findings when the counts say that there may be new ones."""
@@ -319,66 +335,122 @@ class Track:
             return 0
         if self.info.ended == "running" or self._cut:
             return self.info.live
-        return sum(1 for row in self.rows(ended=False) if row.life != "ended")
+        stand = self.stand(ended=False)
+        if stand is None:
+            return 0
+        if self._counted is None or self._counted[0] is not stand:
+            number = len(Shelf([stand]).in_state("open", lambda state: state.is_open))
+            self._counted = (stand, number)
+        return self._counted[1]
 
-    # --- rows ---
+    # --- handles ---
 
-    def _make_current(self) -> list[HandleRow]:
-        if self._ledger is None:
-            return []
-        histories = list(self._ledger.open())
-        wrong = {
+    def _make_stand(self) -> Stand | None:
+        ledger = self._ledger
+        if ledger is None or self.info is None:
+            return None
+        problems = {s: self._number_of(kind) for s, kind in self._problems().items()}
+        state = self._base_state()
+        parts: list[tuple[bytes, bytes | None, int]] = []
+        if self._left is not None:
+            parts.append((*self._left, 0))
+        until = self._until_ns or 0
+        handles = ledger.handles(parts, state=state, problems=problems, until_ns=until)
+        wrong = self._wrong_serials()
+        if wrong:
+            known = {shd.LIVE.unpack(slot)[0] for slot in handles.among(wrong)}
+            closed = self._closed(ledger, wrong - known)
+            parts.append((*closed, 0))
+            handles = ledger.handles(parts, state=state, problems=problems, until_ns=until)
+        self._parts = parts
+        return self._standing(ledger, handles, self._until_ns)
+
+    def _standing(self, ledger: Ledger, handles: Handles, until_ns: int | None) -> Stand:
+        if self._chooser is None:
+            raise RecordingError(f"{self.path} has not been read")
+        cwd = self.info.cwd if self.info else ""
+        return Stand(str(self.path), cwd, ledger.recording, handles, self._chooser, until_ns)
+
+    def _base_state(self) -> int:
+        """What became of the handles that have a live slot."""
+        if self.info is None or self.info.ended == "running":
+            return 0
+        life: Life = "held" if self.info.ended == "signal" else "left"
+        return LIVES.index(life) | Ending.LOST << 8
+
+    def _number_of(self, kind: str) -> int:
+        """The number of a kind of finding."""
+        if kind not in self._kinds:
+            self._kinds.append(kind)
+        return self._kinds.index(kind) + 1
+
+    def _wrong_serials(self) -> set[int]:
+        return {
             serial
             for finding in self.findings
             if finding.severity == "error"
             for serial in finding.serials or (finding.handle.serial,)
         }
-        missing = (self._left | wrong) - {history.serial for history in histories}
-        if missing:
-            histories += self._ledger.histories_of(missing)
-            histories.sort(key=lambda history: history.serial)
-        rows = self._make_rows(histories)
-        if len(self._rows) > 2 * len(rows) + _MOST_ENDED:
-            self._rows = {row.serial: row for row in (*self._ended, *rows)}
-        return [row for row in rows if row.life != "ended" or row.problem]
+
+    def _closed(self, ledger: Ledger, serials: Set[int]) -> tuple[bytes, bytes]:
+        """Packed slots of handles that were closed, and ticks of the closes."""
+        slots, ticks = bytearray(), bytearray()
+        if serials:
+            for serial, events in ledger.recording.events_of_many(serials).items():
+                history = from_events(events, None, ledger.recording, full=False)
+                if history is None or history.ending is None:
+                    continue
+                first, last = events[0], events[-1]
+                close = next((each for each in events if each.kind in _CLOSES), last)
+                type = close.type if history.watched else first.type
+                code = _OVER | _ENDING_CODES[history.ending] << 8
+                slots += shd.LIVE.pack(
+                    serial, first.ticks, history.value, first.stack, first.thread, first.task,
+                    first.test, first.detail, type, 0, first.flags, code, close.stack,
+                )  # fmt: skip
+                ticks += _U64.pack(close.ticks)
+        return bytes(slots), bytes(ticks)
 
     def _look_back(self) -> None:
-        """Collects the handles that ended, if it is time to do so again.
-
-        That goes through all events: rarely, and only the newest are kept."""
-        if self._ledger is None or not self._looking_back.is_due():
+        """Puts the handles that ended beside the others."""
+        ledger, current = self._ledger, self._current
+        if ledger is None or current is None or self._all_of is current:
             return
-        current = {row.serial for row in self._current}
-        with self._looking_back.measured():
-            ended = (each for each in self._ledger.histories() if each.serial not in current)
-            newest = deque(ended, maxlen=_MOST_ENDED)
-            self._ended = self._make_rows(newest)
+        if self._ended is None or self._looking_back.is_due():
+            with self._looking_back.measured():
+                self._ended = self._newest_ended(ledger, current)
+        handles = ledger.handles(
+            [*self._parts, (*self._ended, 0)],
+            state=self._base_state(),
+            problems={s: self._number_of(kind) for s, kind in self._problems().items()},
+            until_ns=self._until_ns or 0,
+        )
+        self._all = self._standing(ledger, handles, self._until_ns)
+        self._all_of = current
 
-    def _make_rows(self, histories: Iterable[History]) -> list[HandleRow]:
-        rows: list[HandleRow] = []
-        problems = self._problems()
-        latest = 0
-        for history in histories:
-            row = self._row(history)
-            row.life = self._life(history)
-            row.problem = problems.get(history.serial, "")
-            latest = max(latest, history.closed_at_ns or history.opened_at_ns)
-            rows.append(row)
-        if self._until_ns == 0:
-            self._until_ns = latest
-        for row in rows:
-            row.until_ns = self._until_ns
-        return rows
+    def _newest_ended(self, ledger: Ledger, current: Stand) -> tuple[bytes, bytes]:
+        slots, ticks = ledger.index.ended()
+        rows = list(shd.LIVE.iter_unpack(slots))
+        among = current.handles.among([row[0] for row in rows])
+        known = {shd.LIVE.unpack(slot)[0] for slot in among}
+        ended, closes = bytearray(), bytearray()
+        for at, row in enumerate(rows):
+            if row[0] not in known:
+                ended += self._told_by_stack(ledger, row)
+                closes += ticks[at * _U64.size : (at + 1) * _U64.size]
+        return bytes(ended), bytes(closes)
 
-    def _row(self, history: History) -> HandleRow:
-        """The row of a handle, with its latest history."""
-        row = self._rows.get(history.serial)
-        if row is None:
-            cwd = self.info.cwd if self.info else ""
-            row = HandleRow(history, process=str(self.path), cwd=cwd)
-            self._rows[history.serial] = row
-        row.history = history
-        return row
+    def _told_by_stack(self, ledger: Ledger, row: tuple[int, ...]) -> bytes:
+        """A slot of a handle that ended, `dropped` where the stack tells so."""
+        raw = RawLive._make(row)
+        recording = ledger.recording
+        if raw.version >> 8 == Ending.CLOSED and is_watched(recording.type(raw.type)):
+            finalizing = raw.flags & Flag.FINALIZING
+            if finalizing or is_finalizer(
+                recording.stack(raw.last_stack), recording.stack(raw.stack)
+            ):
+                raw = raw._replace(version=_OVER | Ending.DROPPED << 8)
+        return shd.LIVE.pack(*raw)
 
     def _problems(self) -> dict[int, str]:
         """Serial to kind of the errors found, but for leaks: every open
@@ -395,6 +467,11 @@ class Track:
             return "open"
         if history.ending == "lost" and self.info is not None and self.info.ended == "signal":
             return "held"
-        if history.ending == "lost" or history.serial in self._left:
+        if history.ending == "lost" or self._is_left(history.serial):
             return "ended" if history.importing else "left"
         return "ended"
+
+    def _is_left(self, serial: int) -> bool:
+        if self._ledger is None or self._left is None:
+            return False
+        return bool(self._ledger.handles_of([(*self._left, 0)]).among([serial]))

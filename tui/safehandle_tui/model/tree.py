@@ -12,7 +12,7 @@ from typing import Final
 
 from safehandle_debug.ledger import Frame, is_library, site_of
 from safehandle_tui.model.columns import Column
-from safehandle_tui.model.rows import HandleRow, SiteKey
+from safehandle_tui.model.rows import Bunch, SiteKey
 from safehandle_tui.model.text import Span, bar, clean, count, short_path
 
 __all__ = ["TREE_COLUMNS", "TreeKey", "TreeRow", "tree_rows"]
@@ -49,7 +49,7 @@ class TreeRow:
 
 
 def tree_rows(
-    rows: Iterable[HandleRow],
+    bunches: Iterable[Bunch],
     toggled: frozenset[TreeKey],
     *,
     cwd: str,
@@ -58,19 +58,19 @@ def tree_rows(
     """The rows that are unfolded, in order.
 
     Args:
-        rows: open handles.
+        bunches: open handles.
         toggled: frames that are folded where they would not be, or the other
             way round.
         library: also frames of libraries.
     """
     root = _Node(())
     paths: dict[int, tuple[Frame, ...]] = {}
-    for row in rows:
-        stack = row.history.opened
+    for bunch in bunches:
+        stack = bunch.opened
         path = paths.get(id(stack))
         if path is None:
             path = paths[id(stack)] = _path(stack, library)
-        _count(root, path, row)
+        _count(root, path, bunch)
     unfolded = _unfolded(root)
     found: list[TreeRow] = []
     pending = [(node, 0) for node in _ordered(root, reverse=True)]
@@ -105,23 +105,24 @@ def _path(stack: tuple[Frame, ...], library: bool) -> tuple[Frame, ...]:
     return frames[::-1]
 
 
-def _count(root: _Node, path: tuple[Frame, ...], row: HandleRow) -> None:
+def _count(root: _Node, path: tuple[Frame, ...], bunch: Bunch) -> None:
     node = root
-    root.open += 1
+    root.open += bunch.count
+    imported = bunch.count if bunch.importing else 0
     for frame in path:
         part = (frame.file, frame.line, frame.function)
         child = node.children.get(part)
         if child is None:
             child = node.children[part] = _Node((*node.key, part), frame)
         node = child
-        node.open += 1
-        node.importing += row.importing
-        node.wrong = node.wrong or row.mark[0] == "✗"
+        node.open += bunch.count
+        node.importing += imported
+        node.wrong = node.wrong or bunch.mark[0] == "✗"
     if node is root:
         node = root.children.setdefault(("", 0, ""), _Node((("", 0, ""),)))
-        node.open += 1
-        node.importing += row.importing
-    node.site = row.site_key
+        node.open += bunch.count
+        node.importing += imported
+    node.site = bunch.site_key
 
 
 def _ordered(node: _Node, *, reverse: bool) -> list[_Node]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from safehandle_debug.ledger import Frame, History
+from safehandle_debug.ledger._index import NONE, TYPE
+from safehandle_debug.ledger.selecting import State
 from safehandle_debug.ledger.verdict import Evidence, merged
 from safehandle_tui.model.alarms import (
     AlarmRow,
@@ -31,20 +34,23 @@ from safehandle_tui.model.generations import (
     generation_title,
     generations,
 )
-from safehandle_tui.model.groups import group_by
+from safehandle_tui.model.groups import group_by, in_group
 from safehandle_tui.model.kinds import KindRow, group_by_kind, map_lines
 from safehandle_tui.model.modes import MODES, Mode
-from safehandle_tui.model.rows import HandleRow, SiteKey, SiteRow, group_by_site
+from safehandle_tui.model.rows import Bunch, HandleRow, SiteKey, SiteRow, group_by_site
 from safehandle_tui.model.sessions import SessionRow, Sessions, session_lines
+from safehandle_tui.model.shelf import HandleRows, Shelf
 from safehandle_tui.model.source import SourceFiles
 from safehandle_tui.model.spec import ViewSpec
 from safehandle_tui.model.text import Line, clean, plural
 from safehandle_tui.model.tracks import Track
 from safehandle_tui.model.tree import TreeRow, tree_rows
 
-__all__ = ["Builder", "Detail"]
+__all__ = ["Builder", "Detail", "Shelves"]
 
 Detail = HandleDetail | SiteDetail | Card
+_SHELVES: Final = 6  # that are kept for the next view
+_STRIPS_AGE: Final = 200  # a strip of births is made anew after that part of its length
 _BETWEEN: Final = 200_000  # events that are looked through for a victim
 
 
@@ -61,6 +67,7 @@ class Builder:
         marks: Sequence[Mark],
         sessions: Sessions,
         shown: Sequence[Track],
+        cache: Shelves,
     ) -> None:
         """
         Args:
@@ -70,6 +77,7 @@ class Builder:
                 in the past; {} for now.
             now_ns: wall clock, of the moment that is shown.
             shown: all processes of the session.
+            cache: what was made for the view before.
         """
         self.spec = spec
         self.tracks = tracks
@@ -79,36 +87,45 @@ class Builder:
         self._marks = marks
         self._sessions = sessions
         self._shown = shown
+        self._cache = cache
         self._numbers: dict[SiteKey, Evidence] | None = None
-        self.total = 0  # handles before the filter
-        self.handles = self._kept(self._handles())
+        self.all = self._shelf(cache)  # before any filter
+        self.handles, self.total = self._kept(self.all, cache)
 
     # --- handles ---
 
-    def _handles(self) -> list[HandleRow]:
-        rows: list[HandleRow] = []
+    def _shelf(self, cache: Shelves) -> Shelf:
+        stands = []
         for track in self.tracks:
             seq = self._seqs.get(track.path)
-            rows += track.rows(ended=self.spec.ended) if seq is None else track.past(seq)
-        self.all = rows
-        return rows
+            stand = track.stand(ended=self.spec.ended) if seq is None else track.past(seq)
+            if stand is not None:
+                stands.append(stand)
+        return cache.get(
+            ("all", self.spec.ended, *stands),
+            lambda: (
+                Shelf(stands) if self.spec.ended else Shelf(stands).in_state("shown", _is_shown)
+            ),
+        )
 
-    def _kept(self, rows: list[HandleRow]) -> list[HandleRow]:
-        spec = self.spec
-        kept: list[HandleRow] = rows
-        if spec.site is not None:
-            kept = [row for row in kept if row.site_key == spec.site]
-        if spec.born is not None:
-            since, until = spec.born
-            kept = [
-                row
-                for row in kept
-                if row.opened_at_ns > since and (until is None or row.opened_at_ns <= until)
-            ]
-        self.total = len(kept)
+    def _kept(self, shelf: Shelf, cache: Shelves) -> tuple[Shelf, int]:
+        """The handles that are wanted, and how many there are before the filter."""
+        spec, site, born = self.spec, self.spec.site, self.spec.born
+        if site is not None:
+            before_site = shelf
+            shelf = cache.get((shelf, site), lambda: before_site.at_site(site))
+        if born is not None:
+            before_birth = shelf
+            shelf = cache.get((shelf, born), lambda: before_birth.born(*born))
+        total = len(shelf)
         if spec.filter:
-            kept = [row for row in kept if spec.filter.matches(row, self.now_ns)]
-        return kept
+            shelf = shelf.where(spec.filter, self.now_ns)
+        return shelf, total
+
+    def bunches(self, shelf: Shelf | None = None, *, actors: bool = False) -> list[Bunch]:
+        """The handles in view, or others, in bunches that are alike."""
+        shelf = self.handles if shelf is None else shelf
+        return self._cache.bunches(shelf, self.started_ns, self.now_ns, actors=actors)
 
     @property
     def started_ns(self) -> int:
@@ -125,23 +142,24 @@ class Builder:
             self._numbers = {key: merged(found) for key, found in parts.items()}
         return self._numbers
 
-    def sites(self, rows: Iterable[HandleRow] | None = None) -> list[SiteRow]:
+    def sites(self) -> list[SiteRow]:
         """The sites of the handles in view."""
-        return group_by_site(
-            self.handles if rows is None else rows,
-            start_ns=self.started_ns,
-            now_ns=self.now_ns,
-            numbers=self.numbers(),
-        )
+        return group_by_site(self.bunches(), self._rows_of, numbers=self.numbers())
+
+    def _rows_of(self, site: SiteKey, count: int) -> HandleRows:
+        shelf, cache = self.handles, self._cache
+        key = (shelf, "rows", site)
+        return HandleRows(lambda: cache.get(key, lambda: shelf.at_site(site).by_life()), count)
 
     # --- rows of the screens ---
 
-    def rows(self) -> tuple[Any, ...]:
+    def rows(self) -> Sequence[Any]:
         """The rows of the screen that is wanted, sorted."""
         spec = self.spec
-        makers: dict[Mode, Callable[[], Sequence[Any]]] = {
+        if spec.mode == "handles":
+            return self._handle_rows()
+        makers: Mapping[Mode, Callable[[], Sequence[Any]]] = {
             "sites": self._sites,
-            "handles": lambda: self.handles,
             "tree": self._tree,
             "kinds": self._kinds,
             "alarms": self._alarms,
@@ -162,22 +180,34 @@ class Builder:
             sorted(made, key=lambda row: order(row, self.now_ns), reverse=spec.sort.descending)
         )
 
+    def _handle_rows(self) -> Sequence[HandleRow]:
+        sort, shelf = self.spec.sort, self.handles
+        if not len(shelf):
+            return ()
+        # What is older stays older.
+        key = (shelf, sort.column, sort.descending, None if sort.column == "age" else 0)
+        shelf = self._cache.get(
+            key,
+            lambda: shelf.ordered(sort.column, descending=sort.descending, now_ns=self.now_ns),
+        )
+        return HandleRows(lambda: shelf, len(shelf))
+
     def _sites(self) -> Sequence[SiteRow]:
-        sites = self.sites()
         if self.spec.group == "site":
-            return sites
+            return self.sites()
         return group_by(
             self.spec.group,
-            self.handles,
+            self.bunches(actors=self.spec.group == "thread"),
             self.numbers(),
-            start_ns=self.started_ns,
-            now_ns=self.now_ns,
+            lambda what, name, count: HandleRows(
+                lambda: in_group(self.handles, what, name).by_life(), count
+            ),
         )
 
     def _tree(self) -> Sequence[TreeRow]:
         cwd = self.tracks[0].info.cwd if self.tracks and self.tracks[0].info else ""
-        rows = [row for row in self.handles if row.is_open]
-        return tree_rows(rows, self.spec.toggled, cwd=cwd, library=self.spec.library)
+        bunches = [bunch for bunch in self.bunches() if bunch.is_open]
+        return tree_rows(bunches, self.spec.toggled, cwd=cwd, library=self.spec.library)
 
     def _kinds(self) -> Sequence[KindRow]:
         totals: dict[tuple[str, str], tuple[int, int]] = {}
@@ -188,7 +218,7 @@ class Builder:
                 for key, (opened, closed) in numbers.types().items():
                     before = totals.get(key, (0, 0))
                     totals[key] = (before[0] + opened, before[1] + closed)
-        return group_by_kind(self.handles, totals)
+        return group_by_kind(self.bunches(), totals)
 
     def _alarms(self) -> Sequence[AlarmRow]:
         rows = []
@@ -208,7 +238,12 @@ class Builder:
             if track.numbers is not None:
                 opened += track.numbers.opened_by(self._seqs.get(track.path))
         marks = [mark for mark in self._marks if mark.at_ns <= self.now_ns]
-        return generations(marks, self.handles, started_ns=self.started_ns, opened=opened)
+        return generations(marks, self._born, started_ns=self.started_ns, opened=opened)
+
+    def _born(self, since_ns: int, until_ns: int | None) -> list[Bunch]:
+        """The open handles that were opened between two marks."""
+        found = self.bunches(self.handles.born(since_ns, until_ns))
+        return [bunch for bunch in found if bunch.is_open and not bunch.importing]
 
     def _events(self) -> Sequence[EventRow]:
         rows: list[EventRow] = []
@@ -276,7 +311,7 @@ class Builder:
         )
 
     def _site(self, row: SiteRow) -> SiteDetail:
-        process = row.rows[-1].key[0]
+        process = row.bunches[0].process
         closes: list[Any] = []
         track = self.track_of(process)
         if track is not None and track.numbers is not None and not self._seqs:
@@ -298,14 +333,17 @@ class Builder:
         return Card(alarm_title(row), lambda cells, room: alarm_lines(row, taken, source, cells))
 
     def _kind(self, row: KindRow) -> Card:
-        handles = [each for each in self.handles if each.is_open]
+        descriptors = self.handles.named(
+            "descriptors", (TYPE, NONE), lambda names, type, _: names.space(type) == "fd"
+        )
+        bunches = [each for each in descriptors.bunches(singly=True) if each.is_open]
         sites = {site.key: site for site in self.sites()}
         title: Line = (
             (f"{row.owner} ", "title"),
             (plural(row.open, row.kind), "strong"),
             (" open", "text"),
         )
-        return Card(title, lambda cells, room: map_lines(handles, sites, row.kind, cells, room))
+        return Card(title, lambda cells, room: map_lines(bunches, sites, row.kind, cells, room))
 
     def _event(self, row: EventRow) -> Card:
         source = self._files.around(row.event.stack)
@@ -323,6 +361,44 @@ class Builder:
     def _cwd(self, process: str) -> str:
         track = self.track_of(process)
         return track.info.cwd if track is not None and track.info is not None else ""
+
+
+def _is_shown(state: State) -> bool:
+    """True for a handle that is shown without being asked for those that ended."""
+    return state.is_open or bool(state.problem)
+
+
+class Shelves:
+    """What was made for one view and may do for the next, as shelves of the
+    same handles are: a key press changes no handle."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # the screen asks for the rows of a site
+        self._known: dict[Any, Shelf] = {}
+        self._bunches: dict[Any, tuple[int, list[Bunch]]] = {}
+
+    def get(self, key: Any, make: Callable[[], Shelf]) -> Shelf:
+        """The shelf that was made for an equal key before, or a new one."""
+        with self._lock:
+            known = self._known.pop(key, None)
+        if known is None:
+            known = make()
+        with self._lock:
+            self._known[key] = known
+            while len(self._known) > _SHELVES:
+                del self._known[next(iter(self._known))]
+        return known
+
+    def bunches(self, shelf: Shelf, start_ns: int, now_ns: int, *, actors: bool) -> list[Bunch]:
+        """Its bunches; their strips of births may be a little older."""
+        key = (shelf, start_ns, actors)
+        known = self._bunches.pop(key, None)
+        if known is None or abs(now_ns - known[0]) > max(1, known[0] - start_ns) // _STRIPS_AGE:
+            known = (now_ns, shelf.bunches(start_ns, now_ns, actors=actors))
+        self._bunches[key] = known
+        while len(self._bunches) > _SHELVES:
+            del self._bunches[next(iter(self._bunches))]
+        return known[1]
 
 
 def _cut(history: History, seq: int) -> History:

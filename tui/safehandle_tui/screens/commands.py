@@ -7,7 +7,7 @@ import os
 import shlex
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -25,8 +25,9 @@ from safehandle_tui.model.feed import View
 from safehandle_tui.model.generations import GenerationRow
 from safehandle_tui.model.kinds import KindRow
 from safehandle_tui.model.modes import MODES, Mode
-from safehandle_tui.model.rows import HandleKey, HandleRow, SiteRow
+from safehandle_tui.model.rows import HandleKey, HandleRow, SiteRow, mark_of
 from safehandle_tui.model.sessions import SessionRow
+from safehandle_tui.model.shelf import HandleRows
 from safehandle_tui.model.spec import GROUPS, ViewSpec
 from safehandle_tui.model.system import system_lines
 from safehandle_tui.model.text import Line, plain, plural
@@ -228,7 +229,7 @@ class Commands(Screen[None]):
         rows = self.table.rows
         for distance in range(1, len(rows) + 1):
             at = (self.table.cursor + step * distance) % len(rows)
-            if self.spec.filter or rows[at].mark[0].strip():
+            if self.spec.filter or _is_marked(rows, at):
                 self.table.go_to(at)
                 return
 
@@ -416,6 +417,14 @@ class Commands(Screen[None]):
     def pane_lines(self, cells: int, room: int) -> list[Line]:
         """The pane below the table; MainScreen knows it."""
         raise NotImplementedError
+
+
+def _is_marked(rows: Sequence[Any], at: int) -> bool:
+    """True for a row with a sign; of many handles without making its row."""
+    if isinstance(rows, HandleRows):
+        state = rows.state_at(at)
+        return bool(mark_of(state.life, state.problem)[0].strip())
+    return bool(rows[at].mark[0].strip())
 
 
 def edit(app: App[Any], file: str, line: int) -> None:

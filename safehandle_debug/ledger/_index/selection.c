@@ -1,0 +1,453 @@
+/* Handles of several processes, those that pass some tests, in some order.
+ *
+ * An entry is eight bytes; what it stands for is in the Handles. */
+#include "index.h"
+
+#include <string.h>
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *handles; /* a tuple of Handles */
+    uint64_t *entries; /* number of the Handles, and place in it */
+    size_t count;
+} selection;
+
+static idx_handle
+handle_of(const selection *self, uint64_t entry)
+{
+    return idx_handle_at(
+        (idx_handles *)PyTuple_GET_ITEM(self->handles, entry >> 32),
+        (uint32_t)entry);
+}
+
+/* Another one over the same handles, with room for as many entries. */
+static selection *
+another(const selection *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    selection *made = (selection *)type->tp_alloc(type, 0);
+    if (made == NULL) {
+        return NULL;
+    }
+    made->handles = Py_NewRef(self->handles);
+    made->entries = malloc((self->count + 1) * sizeof(uint64_t));
+    if (made->entries == NULL) {
+        Py_DECREF(made);
+        PyErr_NoMemory();
+        return NULL;
+    }
+    return made;
+}
+
+static void
+shrink(selection *self)
+{
+    uint64_t *less =
+        realloc(self->entries, (self->count + 1) * sizeof(uint64_t));
+    if (less != NULL) {
+        self->entries = less;
+    }
+}
+
+static PyObject *
+selection_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"handles", NULL};
+    PyObject *handles;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!:Selection", names,
+                                     &PyTuple_Type, &handles)) {
+        return NULL;
+    }
+    size_t room = 0;
+    idx_types *types = idx_types_of(type);
+    for (Py_ssize_t at = 0; at < PyTuple_GET_SIZE(handles); at++) {
+        PyObject *each = PyTuple_GET_ITEM(handles, at);
+        if (types == NULL || !Py_IS_TYPE(each, types->handles)) {
+            PyErr_SetString(PyExc_TypeError, "a selection is of Handles");
+            return NULL;
+        }
+        const idx_handles *one = (idx_handles *)each;
+        for (size_t part = 0; part < one->count; part++) {
+            room += one->parts[part].count;
+        }
+    }
+    selection *self = (selection *)type->tp_alloc(type, 0);
+    if (self == NULL) {
+        return NULL;
+    }
+    self->handles = Py_NewRef(handles);
+    self->entries = malloc((room + 1) * sizeof(uint64_t));
+    if (self->entries == NULL) {
+        Py_DECREF(self);
+        return PyErr_NoMemory();
+    }
+    for (Py_ssize_t at = 0; at < PyTuple_GET_SIZE(handles); at++) {
+        const idx_handles *one = (idx_handles *)PyTuple_GET_ITEM(handles, at);
+        for (uint32_t part = 0; part < one->count; part++) {
+            for (uint32_t slot = 0; slot < one->parts[part].count; slot++) {
+                uint32_t place = part * IDX_PART + slot;
+                idx_handle handle = idx_handle_at(one, place);
+                if (handle.slot->serial && idx_handle_is_own(&handle)) {
+                    self->entries[self->count++] = (uint64_t)at << 32 | place;
+                }
+            }
+        }
+    }
+    shrink(self);
+    return (PyObject *)self;
+}
+
+static void
+selection_dealloc(selection *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    Py_XDECREF(self->handles);
+    free(self->entries);
+    type->tp_free((PyObject *)self);
+    Py_DECREF(type);
+}
+
+/* --- filters --- */
+
+PyDoc_STRVAR(where_doc,
+             "where($self, tests, now_ns, /)\n--\n\n"
+             "Those that pass the tests of their process: for each Handles a\n"
+             "list of (negated, [[test, ...], ...]), of which all must hold.");
+
+static PyObject *
+selection_where(selection *self, PyObject *args)
+{
+    PyObject *tests;
+    long long now;
+    if (!PyArg_ParseTuple(args, "O!L:where", &PyList_Type, &tests, &now)) {
+        return NULL;
+    }
+    Py_ssize_t processes = PyTuple_GET_SIZE(self->handles);
+    idx_types *types = idx_types_of(Py_TYPE(self));
+    if (types == NULL || PyList_GET_SIZE(tests) != processes) {
+        PyErr_SetString(PyExc_ValueError, "there are no tests for each");
+        return NULL;
+    }
+    idx_tests **all = PyMem_Calloc((size_t)processes + 1, sizeof(*all));
+    selection *made = all != NULL ? another(self) : NULL;
+    bool failed = made == NULL;
+    for (Py_ssize_t at = 0; !failed && at < processes; at++) {
+        all[at] = idx_tests_read(PyList_GET_ITEM(tests, at), types->question);
+        failed = all[at] == NULL;
+    }
+    for (size_t at = 0; !failed && at < self->count; at++) {
+        uint64_t entry = self->entries[at];
+        idx_handle handle = handle_of(self, entry);
+        int passed = idx_tests_pass(all[entry >> 32], &handle, now);
+        if (passed > 0) {
+            made->entries[made->count++] = entry;
+        }
+        failed = passed < 0;
+    }
+    for (Py_ssize_t at = 0; all != NULL && at < processes; at++) {
+        idx_tests_free(all[at]);
+    }
+    PyMem_Free(all);
+    if (failed) {
+        Py_XDECREF(made);
+        return PyErr_Occurred() ? NULL : PyErr_NoMemory();
+    }
+    shrink(made);
+    return (PyObject *)made;
+}
+
+PyDoc_STRVAR(chosen_doc, "chosen($self, signs, /)\n--\n\n"
+                         "Those whose byte is not 0.");
+
+static PyObject *
+selection_chosen(selection *self, PyObject *signs)
+{
+    if (!PyBytes_Check(signs)
+        || (size_t)PyBytes_GET_SIZE(signs) != self->count) {
+        PyErr_SetString(PyExc_ValueError, "chosen() takes a byte for each");
+        return NULL;
+    }
+    selection *made = another(self);
+    for (size_t at = 0; made != NULL && at < self->count; at++) {
+        if (PyBytes_AS_STRING(signs)[at]) {
+            made->entries[made->count++] = self->entries[at];
+        }
+    }
+    return (PyObject *)made;
+}
+
+/* --- order --- */
+
+typedef struct {
+    uint64_t digits[2]; /* the serial, then what it is sorted by */
+    uint64_t entry;
+} sorted;
+
+/* By one digit of eight bits after the other, the least first; a digit that is
+ * the same in all is passed over. */
+static void
+radix_sort(sorted **from, sorted **to, size_t count)
+{
+    for (int digit = 0; digit < 16; digit++) {
+        int word = digit / 8, shift = digit % 8 * 8;
+        size_t places[256] = {0};
+        for (size_t at = 0; at < count; at++) {
+            places[(*from)[at].digits[word] >> shift & 0xFF]++;
+        }
+        if (places[(*from)[0].digits[word] >> shift & 0xFF] == count) {
+            continue;
+        }
+        size_t before = 0;
+        for (int value = 0; value < 256; value++) {
+            size_t here = places[value];
+            places[value] = before;
+            before += here;
+        }
+        for (size_t at = 0; at < count; at++) {
+            unsigned value = (*from)[at].digits[word] >> shift & 0xFF;
+            (*to)[places[value]++] = (*from)[at];
+        }
+        sorted *swapped = *from;
+        *from = *to;
+        *to = swapped;
+    }
+}
+
+typedef struct {
+    int first;
+    int second;
+    PyObject *question; /* NULL: `first` is a number */
+} sort_key;
+
+static bool
+read_key(sort_key *key, PyObject *item, PyTypeObject *question)
+{
+    PyObject *last;
+    if (!PyTuple_Check(item)
+        || !PyArg_ParseTuple(item, "iiO", &key->first, &key->second, &last)) {
+        if (!PyErr_Occurred()) {
+            PyErr_SetString(PyExc_TypeError, "that is no order");
+        }
+        return false;
+    }
+    key->question = last == Py_None ? NULL : last;
+    int limit = last == Py_None ? IDX_NUMBERS : IDX_COLUMNS;
+    if (key->first < 0 || key->first >= limit || key->second < 0
+        || key->second >= limit
+        || (last != Py_None && !Py_IS_TYPE(last, question))) {
+        PyErr_SetString(PyExc_TypeError, "that is no order");
+        return false;
+    }
+    return true;
+}
+
+static bool
+fill(const selection *self, const sort_key *keys, bool descending, int64_t now,
+     sorted *all)
+{
+    for (size_t at = 0; at < self->count; at++) {
+        uint64_t entry = self->entries[at];
+        const sort_key *key = &keys[entry >> 32];
+        idx_handle handle = handle_of(self, entry);
+        int64_t number;
+        bool ties_too = false;
+        if (key->question == NULL) {
+            number = idx_handle_number(&handle, key->first, now);
+            ties_too = key->first == IDX_PID;
+        }
+        else {
+            number = idx_question_answer(key->question, &handle, key->first,
+                                         key->second);
+            if (number < 0) {
+                return false;
+            }
+        }
+        uint64_t digits = (uint64_t)number ^ 1ull << 63;
+        uint64_t serial = handle.slot->serial;
+        all[at] = (sorted){
+            .digits = {descending && ties_too ? ~serial : serial,
+                       descending ? ~digits : digits},
+            .entry = entry,
+        };
+    }
+    return true;
+}
+
+PyDoc_STRVAR(sorted_doc,
+             "sorted($self, keys, descending, now_ns, /)\n--\n\n"
+             "All of them by (number, 0, None), or by the answer to (column,\n"
+             "column, question), one such key for each Handles; equal ones\n"
+             "by serial.");
+
+static PyObject *
+selection_sorted(selection *self, PyObject *args)
+{
+    PyObject *keys;
+    int descending;
+    long long now;
+    if (!PyArg_ParseTuple(args, "O!pL:sorted", &PyList_Type, &keys,
+                          &descending, &now)) {
+        return NULL;
+    }
+    Py_ssize_t processes = PyTuple_GET_SIZE(self->handles);
+    idx_types *types = idx_types_of(Py_TYPE(self));
+    if (types == NULL || PyList_GET_SIZE(keys) != processes) {
+        PyErr_SetString(PyExc_ValueError, "there is no key for each");
+        return NULL;
+    }
+    /* A question may do anything to the list. */
+    PyObject *held = PyList_AsTuple(keys);
+    sort_key *read = PyMem_Calloc((size_t)processes + 1, sizeof(*read));
+    sorted *all = malloc((self->count + 1) * sizeof(*all));
+    sorted *room = malloc((self->count + 1) * sizeof(*room));
+    selection *made = another(self);
+    bool failed = held == NULL || read == NULL || all == NULL || room == NULL
+                  || made == NULL;
+    if (failed && !PyErr_Occurred()) {
+        PyErr_NoMemory();
+    }
+    for (Py_ssize_t at = 0; !failed && at < processes; at++) {
+        failed =
+            !read_key(&read[at], PyTuple_GET_ITEM(held, at), types->question);
+    }
+    failed = failed || !fill(self, read, descending, now, all);
+    if (!failed && self->count > 0) {
+        radix_sort(&all, &room, self->count);
+        for (size_t at = 0; at < self->count; at++) {
+            made->entries[at] = all[at].entry;
+        }
+        made->count = self->count;
+    }
+    free(all);
+    free(room);
+    PyMem_Free(read);
+    Py_XDECREF(held);
+    if (failed) {
+        Py_CLEAR(made);
+    }
+    return (PyObject *)made;
+}
+
+/* --- what is in it --- */
+
+static Py_ssize_t
+selection_length(selection *self)
+{
+    return (Py_ssize_t)self->count;
+}
+
+static PyObject *
+selection_item(selection *self, Py_ssize_t at)
+{
+    if (at < 0 || (size_t)at >= self->count) {
+        PyErr_SetString(PyExc_IndexError, "there are not so many handles");
+        return NULL;
+    }
+    uint64_t entry = self->entries[at];
+    idx_handle handle = handle_of(self, entry);
+    return Py_BuildValue(
+        "(Iy#LI)", (unsigned)(entry >> 32), (const char *)handle.slot,
+        (Py_ssize_t)sizeof(*handle.slot), (long long)idx_handle_ended(&handle),
+        idx_handle_state(&handle));
+}
+
+PyDoc_STRVAR(find_doc, "find($self, process, serial, /)\n--\n\n"
+                       "At which index a handle is; -1: it is not there.");
+
+static PyObject *
+selection_find(selection *self, PyObject *args)
+{
+    unsigned process;
+    unsigned long long serial;
+    if (!PyArg_ParseTuple(args, "IK:find", &process, &serial)) {
+        return NULL;
+    }
+    Py_ssize_t found = -1;
+    for (size_t at = 0; found < 0 && at < self->count; at++) {
+        uint64_t entry = self->entries[at];
+        if (entry >> 32 == process
+            && handle_of(self, entry).slot->serial == serial) {
+            found = (Py_ssize_t)at;
+        }
+    }
+    return PyLong_FromSsize_t(found);
+}
+
+PyDoc_STRVAR(slots_doc, "slots($self, /)\n--\n\n"
+                        "The packed slots of all, in order.");
+
+static PyObject *
+selection_slots(selection *self, PyObject *Py_UNUSED(ignored))
+{
+    PyObject *bytes = PyBytes_FromStringAndSize(
+        NULL, (Py_ssize_t)(self->count * sizeof(shd_live)));
+    if (bytes != NULL) {
+        shd_live *to = (shd_live *)PyBytes_AS_STRING(bytes);
+        for (size_t at = 0; at < self->count; at++) {
+            to[at] = *handle_of(self, self->entries[at]).slot;
+        }
+    }
+    return bytes;
+}
+
+PyDoc_STRVAR(processes_doc, "processes($self, /)\n--\n\n"
+                            "The numbers of the Handles of all, in order.");
+
+static PyObject *
+selection_processes(selection *self, PyObject *Py_UNUSED(ignored))
+{
+    PyObject *numbers = PyList_New((Py_ssize_t)self->count);
+    for (size_t at = 0; numbers != NULL && at < self->count; at++) {
+        PyObject *number =
+            PyLong_FromUnsignedLongLong(self->entries[at] >> 32);
+        if (number == NULL) {
+            Py_CLEAR(numbers);
+            break;
+        }
+        PyList_SET_ITEM(numbers, (Py_ssize_t)at, number);
+    }
+    return numbers;
+}
+
+PyDoc_STRVAR(groups_doc,
+             "groups($self, columns, start_ns=0, span_ns=1, buckets=1, /)\n"
+             "--\n\n"
+             "Those alike in the columns: (number of the Handles, columns,\n"
+             "count, oldest and newest birth, serial of the newest, least and\n"
+             "greatest value, births in so many parts of the span).");
+
+static PyObject *
+selection_groups(selection *self, PyObject *args)
+{
+    return idx_groups(self->handles, self->entries, self->count, args);
+}
+
+static PyMethodDef selection_methods[] = {
+    {"where", (PyCFunction)selection_where, METH_VARARGS, where_doc},
+    {"chosen", (PyCFunction)selection_chosen, METH_O, chosen_doc},
+    {"sorted", (PyCFunction)selection_sorted, METH_VARARGS, sorted_doc},
+    {"find", (PyCFunction)selection_find, METH_VARARGS, find_doc},
+    {"slots", (PyCFunction)selection_slots, METH_NOARGS, slots_doc},
+    {"processes", (PyCFunction)selection_processes, METH_NOARGS,
+     processes_doc},
+    {"groups", (PyCFunction)selection_groups, METH_VARARGS, groups_doc},
+    {NULL},
+};
+
+static PyType_Slot selection_slots_of_type[] = {
+    {Py_tp_doc, "Selection(handles)\n--\n\n"
+                "The handles that their processes have to close."},
+    {Py_tp_new, selection_new},
+    {Py_tp_dealloc, selection_dealloc},
+    {Py_tp_methods, selection_methods},
+    {Py_sq_length, selection_length},
+    {Py_sq_item, selection_item},
+    {0, NULL},
+};
+
+PyType_Spec idx_selection_spec = {
+    .name = "safehandle_debug.ledger._index.Selection",
+    .basicsize = sizeof(selection),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = selection_slots_of_type,
+};
