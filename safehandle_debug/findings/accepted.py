@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from safehandle_debug.findings.model import Finding, FindingKind
-from safehandle_debug.ledger import Frame, History, is_library, is_standard
+from safehandle_debug.ledger import Frame, History, is_standard
 from safehandle_debug.ledger.watched import after_finalizer
 
 
@@ -113,6 +113,7 @@ _INSTALLED: Final = (
         "libuv keeps a pipe for signals until its library is unloaded, after the end",
     ),
 )
+_SYSTEM: Final = ("/dev/", "/etc/", "/lib", "/proc/", "/run/", "/sys/", "/usr/", "/var/run/")
 _KINDS: Final[frozenset[FindingKind]] = frozenset({"leak", "abandoned"})
 
 
@@ -121,12 +122,23 @@ def accepted(finding: Finding) -> Accepted | None:
     if finding.kind not in _KINDS or not finding.handle.watched:
         return None
     for frame in finding.handle.opened:
-        if is_library(frame.file):
-            path = frame.file.replace("\\", "/")
-            for rule in RULES if is_standard(frame.file) else _INSTALLED:
-                if path.endswith("/" + rule.module) and rule.function.fullmatch(frame.function):
-                    return rule
+        path = frame.file.replace("\\", "/")
+        for rule in RULES if is_standard(frame.file) else _INSTALLED:
+            if path.endswith("/" + rule.module) and rule.function.fullmatch(frame.function):
+                return rule
     return None
+
+
+def is_of_libc(history: History) -> bool:
+    """True for what libc and runtimes like it may have opened for themselves:
+    all that is not a file or folder of somebody's data."""
+    path = history.detail or ""
+    return (
+        history.kind not in ("file", "directory")
+        or not path.startswith("/")
+        or path.startswith(_SYSTEM)
+        or ".so" in path.rpartition("/")[2]
+    )
 
 
 def is_internal(history: History) -> bool:

@@ -15,7 +15,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-from safehandle_debug.findings.accepted import accepted, is_internal
+from safehandle_debug.findings.accepted import accepted, is_internal, is_of_libc
 from safehandle_debug.findings.descriptors import is_about_number, judged_acts
 from safehandle_debug.findings.fingerprint import Place, fingerprint, lines, places
 from safehandle_debug.findings.holders.told import read_holders
@@ -40,6 +40,8 @@ _ORDER: dict[FindingKind, int] = {
 _COUNTED = ("add-ref", "release", "dispose")  # events that change the count
 _HELD = ("leak", "abandoned")  # of handles that are open at the end
 _STDERR = 2  # what is made stdin, stdout or stderr is so for the life of the process
+COPIED = "dup"  # as `_core/watch` tells it
+_LOCK = "lock"  # at the end of the process, the same
 _MOST_SERIALS = 16  # of handles alike
 
 _Identity = tuple[str, str, tuple[Place, ...]]  # kind, owner, places
@@ -227,7 +229,9 @@ def _judged_watched(history: History, abandoned: bool, cwd: str) -> Verdict | No
     do anything about it."""
     is_child = history.space == "pid"
     is_standard = not is_child and history.value <= _STDERR
-    if history.late or is_standard or not history.opened:
+    if history.late:
+        return None if abandoned or is_of_libc(history) else _seen_late(history)
+    if is_standard or not history.opened:
         return None
     began = f"{named(history)} {'started' if is_child else 'opened'}"
     began += f" at {where(history.opened, cwd)}"
@@ -237,14 +241,28 @@ def _judged_watched(history: History, abandoned: bool, cwd: str) -> Verdict | No
     if abandoned:
         message = f"{began} was {never}: a finalizer did it when {_found_by(history)}"
         return Verdict("abandoned", message, history.opened, "ending")
-    if history.importing:
+    if history.importing or _is_lock(history):
         return None
     let_go = _let_go(history)
     if let_go is None:
         return Verdict("leak", f"{began} was {never}", history.opened, "ending")
     at = where(let_go.stack, cwd)
-    message = f"{began} was let go of by its owner at {at} and {never}"
+    done = "copied" if let_go.detail == COPIED else "let go of by its owner"
+    message = f"{began} was {done} at {at} and {never}"
     return Verdict("leak", message, let_go.stack, "ending", let_go)
+
+
+def _is_lock(history: History) -> bool:
+    """True for a file that a program keeps locked for its whole life: that only
+    one of its kind may run.  What a test leaves behind is not meant."""
+    return history.test is None and any(
+        event.detail == _LOCK and event.kind in ("owned", "close") for event in history.events
+    )
+
+
+def _seen_late(history: History) -> Verdict:
+    message = f"{named(history)} was never closed; it went round libc and was seen late,"
+    return Verdict("leak", f"{message} so that nobody knows who opened it", (), "ending")
 
 
 def _found_by(history: History) -> str:
@@ -252,7 +270,8 @@ def _found_by(history: History) -> str:
 
 
 def _let_go(history: History) -> Event | None:
-    """The detach() after which nobody owned it, if that was the end."""
+    """The detach() after which nobody owned it, or the last who copied the
+    number then, if that was the end."""
     changes = [each for each in history.events if each.kind in ("owned", "disowned")]
     return changes[-1] if changes and changes[-1].kind == "disowned" else None
 

@@ -32,6 +32,7 @@ from safehandle_debug.findings.page import (
     printable,
     write_stack,
 )
+from safehandle_debug.findings.rules import COPIED
 from safehandle_debug.findings.source import excerpt
 from safehandle_debug.findings.wording import numbered, place, plural, share, times
 from safehandle_debug.ledger import Event, Frame, History, site_of
@@ -86,7 +87,8 @@ def render_finding(finding: Finding, *, color: bool = False, width: int = 100) -
     _source(beginning, finding)
     _who(beginning, finding)
     handle = finding.handle
-    write_stack(beginning, "opened", handle.opened, finding.cwd, most=_OPENED_FRAMES)
+    word = "seen" if handle.late else "opened"
+    write_stack(beginning, word, handle.opened, finding.cwd, most=_OPENED_FRAMES)
     _references(middle, finding)
     if finding.victim is not None and finding.kind != "recycled":
         _victim(end, finding, finding.victim)
@@ -202,8 +204,11 @@ def _acts(page: Page, finding: Finding) -> None:
         for stack in list(later)[:_LATER_ACTS]:
             show("again", stack)
         return
-    is_watched_leak = finding.kind == "leak" and finding.handle.watched
-    show("let go" if is_watched_leak else _ACTS[finding.kind], finding.culprit)
+    word = _ACTS[finding.kind]
+    if finding.kind == "leak" and finding.handle.watched:
+        act = next((each for each in finding.events if each.stack == finding.culprit), None)
+        word = "copied" if act is not None and act.detail == COPIED else "let go"
+    show(word, finding.culprit)
 
 
 def _number_acts(finding: Finding, acts: list[Event]) -> list[tuple[str, Stack]]:

@@ -382,7 +382,7 @@ class Ledger:
         groups: dict[Key, tuple[list[int], int]] = {}
         singly = 0
         for raw in self.recording.live():
-            if raw.flags & (_BORROWED | _LATE) or not self._is_own(raw):
+            if raw.flags & _BORROWED or not self._is_own(raw):
                 continue
             by_finalizer = self._replay.disposed.get(raw.serial)
             if by_finalizer:
@@ -390,7 +390,7 @@ class Ledger:
             disposed = by_finalizer is not None
             if raw.flags & _IMPORTING and not disposed:
                 continue
-            single = disposed and singly < _SINGLY
+            single = (disposed or bool(raw.flags & _LATE)) and singly < _SINGLY
             singly += single
             key = Key(raw.type, raw.stack, 0, False, raw.serial if single else 0)
             serials, count = groups.get(key, ([], 0))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import os
 import socket
 import subprocess
@@ -108,6 +109,21 @@ def received_descriptor(folder: Path) -> None:
     with left, right, open(folder / "a", "w") as file:
         socket.send_fds(left, [b"x"], [file.fileno()])
         socket.recv_fds(right, 1, 1)  # BUG
+
+
+@bug("leak")
+def lock_that_was_given_back(folder: Path) -> None:
+    fd = os.open(folder / "lock", os.O_CREAT | os.O_RDWR)  # BUG
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    fcntl.flock(fd, fcntl.LOCK_UN)
+
+
+@bug("leak")
+def number_of_which_a_copy_is_kept(folder: Path) -> None:
+    left, right = socket.socketpair()
+    number = left.detach()
+    with right, socket.fromfd(number, socket.AF_UNIX, socket.SOCK_STREAM):  # BUG
+        pass
 
 
 @bug("leak")

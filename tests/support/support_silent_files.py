@@ -209,6 +209,17 @@ def standard_streams(folder: Path) -> None:
 # --- sockets ---
 
 
+def numbers_handed_over(folder: Path) -> None:
+    import socket
+
+    left, right = socket.socketpair()
+    number = left.detach()
+    with socket.fromfd(number, socket.AF_UNIX, socket.SOCK_STREAM) as copy:
+        copy.send(b"x")
+    os.close(number)
+    right.close()
+
+
 def sockets(folder: Path) -> None:
     import socket
 
@@ -385,6 +396,19 @@ def generators_run_to_their_end(folder: Path) -> None:
     started = iter(lines())  # type: ignore[call-overload]
     next(started)
     started.close()
+
+
+def locks_held_for_life(folder: Path) -> None:
+    """Only one program of its kind may run: the lock goes with the process."""
+    import fcntl
+
+    file = open(folder / "only.one", "w")  # noqa: SIM115
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    keep.append(file)
+    fd = os.open(folder / "only.two", os.O_CREAT | os.O_RDWR)
+    fcntl.lockf(fd, fcntl.LOCK_EX)
+    fd = os.open(folder / "only.three", os.O_CREAT | os.O_RDWR)
+    fcntl.flock(fd, fcntl.LOCK_SH)
 
 
 def closed_by_exit_handlers(folder: Path) -> None:

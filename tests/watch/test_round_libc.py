@@ -8,6 +8,10 @@ import pytest
 from support_interpose import compile_c, needs_interposition
 from support_programs import Told, run_program
 
+from safehandle_debug.findings import find
+from safehandle_debug.ledger import Ledger
+from safehandle_debug.recording import open_recording
+
 pytestmark = needs_interposition
 
 HERE = Path(__file__).parent / "interpose"
@@ -100,3 +104,32 @@ def test_nobody_is_blamed(told: Told) -> None:
         if each.watched and any(frame.file.endswith("program.py") for frame in each.opened)
     }
     assert kinds == {"acquire", "owned", "close"}
+
+
+LEAKS = """
+import ctypes
+import os
+import sys
+
+from safehandle_debug import _native
+
+library = ctypes.CDLL(sys.argv[1])
+for name in sys.argv[2:]:
+    assert library.round_open(name.encode()) > 2
+_native.watch_reconcile()
+"""
+
+
+def test_what_it_never_closes_is_a_leak(tmp_path: Path) -> None:
+    """Of the program's own files; what libc may keep for itself is none."""
+    library = compile_c(tmp_path / "round.so", "-shared", "-fPIC", HERE / "round.c")
+    own = tmp_path / "data"
+    own.touch()
+    names = (str(own), "/etc/passwd", "/dev/null", str(library))
+    run = run_program(LEAKS, tmp_path, str(library), *names, level="full,fds=on").ok()
+    with Ledger(open_recording(run.recordings[0])) as ledger:
+        ledger.refresh()
+        (finding,) = find(ledger)
+    assert (finding.kind, finding.handle.detail) == ("leak", str(own))
+    assert "seen late" in finding.message
+    assert finding.culprit == ()

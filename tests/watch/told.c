@@ -183,6 +183,13 @@ shd_watch_is_parked(int fd)
 }
 
 void
+shd_watch_locked(int fd, int is_locked)
+{
+    (void)fd;
+    (void)is_locked;
+}
+
+void
 shd_watch_probed(int fd, const void *caller)
 {
     (void)fd;

@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -126,6 +127,21 @@ shd_watch_note_foreign(int fd)
     }
 }
 
+/* Who opened it is not known; what, the kernel still knows.  NULL: nothing
+ * that has a name. */
+static const char *
+name_of(int fd, int kind, char *name, size_t room)
+{
+    char link[40];
+    if (kind != SHD_FD_FILE && kind != SHD_FD_DIRECTORY) {
+        return NULL;
+    }
+    snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+    long size = syscall(SYS_readlinkat, AT_FDCWD, link, name, room - 1);
+    name[size > 0 ? size : 0] = 0;
+    return name[0] == '/' ? name : NULL;
+}
+
 static int
 note_late(int fd)
 {
@@ -136,7 +152,10 @@ note_late(int fd)
         || state == SHD_NUMBER_CLOSING || state == SHD_NUMBER_PARKED) {
         return 0;
     }
-    shd_watch_begin(fd, kind_of(fd), SHD_OWNER_RAW, NULL, 0, SHD_FLAG_LATE,
+    char name[512];
+    int kind = kind_of(fd);
+    shd_watch_begin(fd, kind, SHD_OWNER_RAW,
+                    name_of(fd, kind, name, sizeof(name)), 0, SHD_FLAG_LATE,
                     -1);
     return 1;
 }
@@ -317,6 +336,7 @@ shd_watch_finish(void)
         shd_watch_reconcile();
         shd_watch_enter();
         shd_children_end();
+        shd_watch_tell_locks();
         shd_watch_leave();
         shd_quarantine_hide();
     }

@@ -102,8 +102,13 @@ shd_watch_end(int fd, shd_number *number, uint64_t word, const char *how,
                              SHD_FLAG_IN_USE, fd, shd_record_detail(how), 1);
         }
         if (owner != SHD_OWNER_SAFEHANDLE) {
+            int for_life =
+                word & SHD_WORD_LOCKED && flags & SHD_FLAG_FINALIZING;
             shd_record_event(&here, &subject, SHD_EVENT_CLOSE, 0, ending,
-                             flags, fd, behind ? shd_record_detail(how) : 0,
+                             flags, fd,
+                             behind     ? shd_record_detail(how)
+                             : for_life ? shd_record_detail("lock")
+                                        : 0,
                              0);
         }
     }

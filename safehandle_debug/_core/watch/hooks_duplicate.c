@@ -126,6 +126,11 @@ hook_fcntl(int fd, int command, ...)
     int began = waits && shd_hook_begin_wait(fd);
     int result = real_fcntl(fd, command, argument);
     shd_hook_end_wait(began);
+    if (result == 0
+        && (waits || command == F_SETLK || command == F_OFD_SETLK)) {
+        shd_watch_locked(fd,
+                         ((const struct flock *)argument)->l_type != F_UNLCK);
+    }
     if (SHD_UNLIKELY(result == -1) && errno == EBADF) {
         shd_hook_bad(fd, "fcntl", SHD_HERE);
     }

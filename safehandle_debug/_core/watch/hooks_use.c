@@ -140,10 +140,38 @@ SHD_USE(off_t, lseek, "lseek", fd, (int fd, off_t offset, int whence),
 SHD_USE(int, fsync, "fsync", fd, (int fd), (fd))
 SHD_USE(int, fdatasync, "fdatasync", fd, (int fd), (fd))
 SHD_USE(int, ftruncate, "ftruncate", fd, (int fd, off_t size), (fd, size))
-SHD_WAITING_USE(int, flock, "flock", fd, (int fd, int operation),
-                (fd, operation))
-SHD_WAITING_USE(int, lockf, "lockf", fd, (int fd, int command, off_t size),
-                (fd, command, size))
+/* Returns from a hook what `call` returns, which locks a file or unlocks it. */
+#define LOCK(call, fd, function, is_lock, is_unlock)                          \
+    do {                                                                      \
+        if (shd_watch_asleep()) {                                             \
+            return (call);                                                    \
+        }                                                                     \
+        int began = shd_hook_begin_wait(fd);                                  \
+        int result = (call);                                                  \
+        shd_hook_end_wait(began);                                             \
+        if (SHD_UNLIKELY(result == -1) && errno == EBADF) {                   \
+            shd_hook_bad(fd, function, SHD_HERE);                             \
+        }                                                                     \
+        if (result == 0 && ((is_lock) || (is_unlock))) {                      \
+            shd_watch_locked(fd, is_lock);                                    \
+        }                                                                     \
+        return result;                                                        \
+    } while (0)
+
+static int
+hook_flock(int fd, int operation)
+{
+    LOCK(real_flock(fd, operation), fd, "flock", !(operation & LOCK_UN),
+         operation & LOCK_UN);
+}
+
+static int
+hook_lockf(int fd, int command, off_t size)
+{
+    LOCK(real_lockf(fd, command, size), fd, "lockf",
+         command == F_LOCK || command == F_TLOCK, command == F_ULOCK);
+}
+
 SHD_USE(int, fchmod, "fchmod", fd, (int fd, mode_t mode), (fd, mode))
 SHD_USE(int, fchown, "fchown", fd, (int fd, uid_t owner, gid_t group),
         (fd, owner, group))

@@ -124,6 +124,19 @@ shd_watch_shut_down(int fd)
     }
 }
 
+void
+shd_watch_locked(int fd, int is_locked)
+{
+    shd_number *number = shd_number_find(fd);
+    uint64_t word = number == NULL ? 0 : atomic_load(&number->word);
+    if (shd_word_state(word) == SHD_NUMBER_OPEN
+        && shd_word_owner(word) != SHD_OWNER_SQLITE) {
+        atomic_compare_exchange_strong(&number->word, &word,
+                                       is_locked ? word | SHD_WORD_LOCKED
+                                                 : word & ~SHD_WORD_LOCKED);
+    }
+}
+
 /* The kernel's word on what a thread does: "NR 0xARG ...", "running" or -1. */
 static int
 is_blocked_on(long thread, int fd)

@@ -31,6 +31,9 @@ enum shd_number_state {
 #define SHD_WORD_BARE (UINT64_C(1) << 58)   /* counted, without an event */
 #define SHD_WORD_LATE (UINT64_C(1) << 59)   /* found at a checkpoint */
 
+#define SHD_WORD_LOOSE (UINT64_C(1) << 60)  /* its owner let go of it */
+#define SHD_WORD_LOCKED (UINT64_C(1) << 61) /* it holds a lock on its file */
+
 /* Where a second owner took the number: told only if both keep it. */
 typedef struct {
     uint32_t stack, thread, task, test;

@@ -38,6 +38,39 @@ let_go_late(int fd, shd_number *number, uint64_t word)
     }
 }
 
+void
+shd_watch_tell_locks(void)
+{
+    int end = shd_numbers_end();
+    for (int fd = 0; fd < end; fd++) {
+        shd_number *number = shd_number_find(fd);
+        uint64_t word = number == NULL ? 0 : atomic_load(&number->word);
+        shd_place here;
+        if (word & SHD_WORD_LOCKED && !(word & SHD_WORD_BARE)
+            && shd_word_state(word) == SHD_NUMBER_OPEN
+            && shd_place_bare(&here)) {
+            shd_subject subject = shd_judge_subject(fd, number, word);
+            shd_record_event(&here, &subject, SHD_EVENT_OWNED, 1, 0, 0, fd,
+                             shd_record_detail("lock"), 0);
+        }
+    }
+}
+
+void
+shd_watch_copied(int from)
+{
+    shd_number *number = shd_number_find(from);
+    uint64_t word = number == NULL ? 0 : atomic_load(&number->word);
+    shd_place here;
+    if (shd_word_state(word) != SHD_NUMBER_OPEN || !(word & SHD_WORD_LOOSE)
+        || word & SHD_WORD_BARE || !shd_place_here(&here)) {
+        return;
+    }
+    shd_subject subject = shd_judge_subject(from, number, word);
+    shd_record_event(&here, &subject, SHD_EVENT_DISOWNED, 1, 0, 0, from,
+                     shd_record_detail("dup"), 0);
+}
+
 /* A second owner: told when one of the two closes while the other keeps it. */
 static void
 take_second(shd_number *number, uint64_t word, const void *object)
@@ -78,7 +111,8 @@ shd_watch_taken(int fd, enum shd_owner owner, const void *object,
         uintptr_t owned = atomic_load(&number->object);
         if (before == SHD_OWNER_RAW || is_stream(before)
             || (before == (int)owner && owned == 0)) {
-            uint64_t taken = shd_word_with_owner(word, owner);
+            uint64_t taken =
+                shd_word_with_owner(word, owner) & ~SHD_WORD_LOOSE;
             atomic_store(&number->object, (uintptr_t)object);
             if (before != (int)owner
                 && atomic_compare_exchange_strong(&number->word, &word,
@@ -120,7 +154,8 @@ shd_watch_let_go(int fd, const void *object)
                 number->second = 0;
             }
             else {
-                alone = shd_word_with_owner(alone, SHD_OWNER_RAW);
+                alone =
+                    shd_word_with_owner(alone, SHD_OWNER_RAW) | SHD_WORD_LOOSE;
                 atomic_store(&number->object, 0);
             }
             if (atomic_compare_exchange_strong(&number->word, &word, alone)

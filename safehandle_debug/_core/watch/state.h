@@ -49,6 +49,13 @@ void shd_watch_note_foreign(int fd);
 /* As shd_watch_begin(), with kind and detail of another number's handle. */
 void shd_watch_begin_like(int fd, int from, int natural);
 
+/* The process ends: says which of the numbers that are open hold a lock. */
+void shd_watch_tell_locks(void);
+
+/* A number that its owner let go of is copied: whoever does that has it now.
+ */
+void shd_watch_copied(int from);
+
 /* 1 when this call has the number for itself now: it was OPEN, and is CLOSING.
  * `word` is what it was. */
 int shd_watch_claim(shd_number *number, uint64_t *word);

@@ -180,6 +180,7 @@ shd_watch_duplicated(int fd, int from, int least, const void *caller)
         return fd;
     }
     shd_judge_next(-1, 0);
+    shd_watch_copied(from);
     if (from <= 2) {
         int natural = shd_natural_lowest();
         if (natural >= least && natural < fd) {

@@ -130,6 +130,9 @@ void shd_watch_waiting(int fd);
 /* shutdown(2) was called: whoever waits on it is being told. */
 void shd_watch_shut_down(int fd);
 
+/* The file that it is open on was locked by it, or unlocked. */
+void shd_watch_locked(int fd, int is_locked);
+
 /* Before the program lists /proc/self/fd: nothing of ours may be in it. */
 void shd_watch_listed(void);
 
