@@ -147,7 +147,7 @@ for _ in range(60_000):
         pass
 os.kill(os.getpid(), signal.SIGKILL)
 """,
-        level="full,size=1M",
+        level="full,fds=off,size=1M",
     )
     assert result.code == -signal.SIGKILL
     told = result.first()
