@@ -1,12 +1,14 @@
 #!/bin/sh
 # Runs the tests under Debian's own Python, in a chroot.
 #
-#   tests/debian/run_in_chroot.sh [-d FOLDER] SUITE [PYTEST ARGUMENT...]
+#   tests/debian/run_in_chroot.sh [-d FOLDER] [-p PYTHON] SUITE [PYTEST ARGUMENT...]
 #
 # SUITE is a Debian suite with Python 3.11 or newer: trixie has 3.13, sid the
-# newest.  FOLDER is where the chroot is made, once (build/debian/SUITE); to
-# renew it, remove it.  Without arguments for pytest, it runs the tests that
-# depend most on the interpreter: those of the core and of the handles.
+# newest.  PYTHON is another of the suite's Pythons than its default, by the
+# name of its package: python3.15.  FOLDER is where the chroot is made, once
+# (build/debian/SUITE); to renew it, remove it.  Without arguments for pytest, it
+# runs the tests that depend most on the interpreter: those of the core and of
+# the handles.
 #
 # What is tested is the last commit, built anew each time.  It needs root,
 # debootstrap, util-linux and git, and is no part of `make test`.
@@ -22,12 +24,14 @@ fail() {
     exit 2
 }
 
-usage="use it as tests/debian/run_in_chroot.sh [-d FOLDER] SUITE [PYTEST ARGUMENT...]"
+usage="use it as tests/debian/run_in_chroot.sh [-d FOLDER] [-p PYTHON] SUITE [PYTEST ARGUMENT...]"
 checkout=$(cd "$(dirname "$0")/../.." && pwd)
 root=
-while getopts d: option; do
+python=
+while getopts d:p: option; do
     case $option in
         d) root=$OPTARG ;;
+        p) python=$OPTARG ;;
         *) fail "$usage" ;;
     esac
 done
@@ -35,6 +39,9 @@ shift $((OPTIND - 1))
 suite=${1-}
 case $suite in
     '' | *[!a-z0-9-]*) fail "$usage" ;;
+esac
+case $python in
+    *[!a-z0-9.]*) fail "-p takes the name of a Debian package, such as python3.15" ;;
 esac
 root=${root:-$checkout/build/debian/$suite}
 case $root in
@@ -50,7 +57,7 @@ if [ "${SAFEHANDLE_CHROOT_MOUNTS-}" != private ]; then
     unshare --mount --propagation private true 2>/dev/null ||
         fail "this machine does not let root make a mount namespace: use one that does"
     SAFEHANDLE_CHROOT_MOUNTS=private exec unshare --mount --propagation private \
-        "$checkout/tests/debian/run_in_chroot.sh" -d "$root" "$@"
+        "$checkout/tests/debian/run_in_chroot.sh" -d "$root" ${python:+-p "$python"} "$@"
 fi
 shift
 [ $# -gt 0 ] || set -- tests/core tests/conformance tests/handles tests/marshal
@@ -108,19 +115,34 @@ take "${XDG_CONFIG_HOME:-${HOME:-/root}/.config}/pip/pip.conf" /root/.config/pip
     fi
 done
 
+if [ -n "$python" ] && [ ! -e "$root/usr/share/doc/$python-venv" ]; then
+    echo "installing $python in it (once; a minute)"
+    chroot "$root" /usr/bin/env -i DEBIAN_FRONTEND=noninteractive \
+        PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin /bin/sh -euc '
+            apt-get -q update
+            apt-get -q install --yes --no-install-recommends "$0" "$0-dev" "$0-venv"
+        ' "$python" >"$root.$python.log" 2>&1 </dev/null || {
+        tail -n 5 "$root.$python.log" >&2
+        fail "Debian $suite has no $python that can be installed: $root.$python.log tells all of it"
+    }
+fi
+
 # A fresh copy with fresh times: nothing built from another commit remains.
 rm -rf "$root/checkout"
 mkdir "$root/checkout"
 git -c safe.directory="$checkout" -C "$checkout" archive HEAD | tar -x -m -C "$root/checkout"
 
 # Only what a new login has, and what reaches the network.
-set -- HOME=/root LANG=C.UTF-8 TERM="${TERM:-dumb}" \
+set -- PYTHON="/usr/bin/${python:-python3}" VENV="/root/venv${python:+-$python}" \
+    HOME=/root LANG=C.UTF-8 TERM="${TERM:-dumb}" \
     PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
     /bin/sh -euc '
         cd /checkout
-        make PYTHON=/usr/bin/python3 VENV=/root/venv /root/venv/installed
-        /root/venv/bin/python -VV
-        exec /root/venv/bin/python -m pytest "$@"
+        make PYTHON="$PYTHON" VENV="$VENV" "$VENV/installed"
+        python=$VENV/bin/python
+        unset PYTHON VENV
+        "$python" -VV
+        exec "$python" -m pytest "$@"
     ' run_in_chroot.sh "$@"
 for name in $(env | sed -n -E 's/^(PIP_[A-Z_]+|[a-z]+_proxy|[A-Z]+_PROXY)=.*/\1/p'); do
     eval "set -- \"$name=\$$name\" \"\$@\""
