@@ -1,194 +1,11 @@
 /* SafeBuffer: memory that is read and written within its bounds, and that stays
  * while anybody looks at it.
  *
- * Nothing here touches the memory itself.  A page of a mapped file is gone once
- * the file is truncated, whoever did that, and the processor's answer is a
- * signal that ends the process.  The kernel copies instead: it checks as it
- * copies, so there is no moment between a check and the copy, and it answers
- * with EFAULT.  Exported buffers are plain memory, as they have to be. */
-#define _GNU_SOURCE
+ * Exported buffers are plain memory, as they have to be; everything else goes
+ * by buffer_access.c. */
 #include "buffer.h"
 
 #include "lifetime/events.h"
-
-#include <errno.h>
-#include <sys/mman.h>
-#include <sys/uio.h>
-#include <unistd.h>
-
-#define COPY_WITH_GIL (32 * 1024) /* bytes; more is copied without it */
-
-/* --- copying ---------------------------------------------------------------*/
-
-/* Through a file in memory: for processes that may not read "another"
-   process's memory, be it their own.  0 or errno. */
-static int
-copy_through_file(char *to, const char *from, size_t size)
-{
-    int fd = memfd_create("safehandle-copy", MFD_CLOEXEC);
-    if (fd < 0) {
-        return errno;
-    }
-    int error = 0;
-    while (size > 0 && error == 0) {
-        ssize_t count = pwrite(fd, from, size, 0);
-        ssize_t back = count <= 0 ? count : pread(fd, to, (size_t)count, 0);
-        if (back <= 0) {
-            error = back < 0 ? errno : EFAULT;
-            break;
-        }
-        to += back;
-        from += back;
-        size -= (size_t)back;
-    }
-    close(fd);
-    return error;
-}
-
-/* 0 or errno; EFAULT when a page of either side is not there. */
-static int
-copy(char *to, const char *from, size_t size)
-{
-    pid_t self = getpid();
-    while (size > 0) {
-        struct iovec local = {to, size};
-        struct iovec remote = {(void *)from, size};
-        ssize_t count = process_vm_readv(self, &local, 1, &remote, 1, 0);
-        if (count < 0 && (errno == ENOSYS || errno == EPERM)) {
-            return copy_through_file(to, from, size);
-        }
-        if (count <= 0) {
-            return count < 0 ? errno : EFAULT;
-        }
-        to += count;
-        from += count;
-        size -= (size_t)count;
-    }
-    return 0;
-}
-
-/* --- what every access begins and ends with -------------------------------- */
-
-void
-shd_buffer_set(shd_buffer *buffer, Py_ssize_t length, int readonly)
-{
-    buffer->length = length;
-    buffer->readonly = readonly != 0;
-    buffer->initialized = 1;
-    buffer->base.base.bits |= SHD_RESETS;
-}
-
-static int
-check_initialized(const shd_buffer *self)
-{
-    if (self->initialized) {
-        return 0;
-    }
-    PyErr_Format(shd_interp_error(SHD_ERROR_STATE),
-                 "%.200s has no length yet: call initialize() first",
-                 Py_TYPE(self)->tp_name);
-    return -1;
-}
-
-static int
-check_writable(const shd_buffer *self)
-{
-    if (!self->readonly) {
-        return 0;
-    }
-    PyErr_Format(PyExc_TypeError, "%.200s is read-only",
-                 Py_TYPE(self)->tp_name);
-    return -1;
-}
-
-/* Whether `size` bytes lie at `offset`; no sum that could wrap. */
-static int
-check_range(const shd_buffer *self, PyObject *offset, Py_ssize_t size,
-            Py_ssize_t *at)
-{
-    PyObject *index = PyNumber_Index(offset);
-    if (index == NULL) {
-        return -1;
-    }
-    int overflow;
-    long long converted = PyLong_AsLongLongAndOverflow(index, &overflow);
-    Py_DECREF(index);
-    *at = overflow < 0   ? PY_SSIZE_T_MIN
-          : overflow > 0 ? PY_SSIZE_T_MAX
-                         : (Py_ssize_t)converted;
-    if (*at < 0 || size > self->length || *at > self->length - size) {
-        PyErr_Format(PyExc_IndexError,
-                     "%zd bytes at offset %zd are outside of the %zd bytes of "
-                     "this buffer",
-                     size, *at, self->length);
-        return -1;
-    }
-    return 0;
-}
-
-/* Takes a reference; the address, or NULL with an exception. */
-static char *
-enter(shd_buffer *self)
-{
-    if (shd_life_add_ref(&self->base) < 0) {
-        shd_events_settle(-1);
-        return NULL;
-    }
-    int64_t address = self->base.value;
-    if (address == 0 || address == -1) {
-        PyErr_Format(shd_interp_error(SHD_ERROR_STATE),
-                     "%.200s has no memory: its value is %lld",
-                     Py_TYPE(self)->tp_name, (long long)address);
-        shd_buffer_leave(self);
-        return NULL;
-    }
-    return (char *)(intptr_t)address;
-}
-
-void
-shd_buffer_leave(shd_buffer *self)
-{
-    shd_life_let_go(&self->base);
-}
-
-/* Copies `size` bytes at `at` from the buffer, or into it. */
-static int
-transfer(shd_buffer *self, Py_ssize_t at, char *outside, Py_ssize_t size,
-         int into)
-{
-    char *inside = enter(self);
-    if (inside == NULL) {
-        return -1;
-    }
-    char *to = into ? inside + at : outside;
-    const char *from = into ? outside : inside + at;
-    int error;
-    if (size > COPY_WITH_GIL) {
-        Py_BEGIN_ALLOW_THREADS
-        error = copy(to, from, (size_t)size);
-        Py_END_ALLOW_THREADS
-    }
-    else {
-        error = copy(to, from, (size_t)size);
-    }
-    if (error == EFAULT) {
-        PyObject *why = PyUnicode_FromFormat(
-            "%zd bytes at offset %zd are not there: the mapped file was "
-            "truncated under the view",
-            size, at);
-        PyObject *args = why == NULL ? NULL : Py_BuildValue("iN", error, why);
-        if (args != NULL) {
-            PyErr_SetObject(PyExc_OSError, args);
-            Py_DECREF(args);
-        }
-    }
-    else if (error) {
-        errno = error;
-        PyErr_SetFromErrno(PyExc_OSError);
-    }
-    shd_buffer_leave(self);
-    return shd_events_settle(error ? -1 : 0);
-}
 
 /* --- typed access ------------------------------------------------------------ */
 
@@ -218,42 +35,16 @@ format_size(PyObject *format)
     return size;
 }
 
-/* The bytes at `offset` as an object. */
-static PyObject *
-take(shd_buffer *self, PyObject *offset, Py_ssize_t size)
-{
-    Py_ssize_t at;
-    if (check_range(self, offset, size, &at) < 0) {
-        return NULL;
-    }
-    PyObject *bytes = PyBytes_FromStringAndSize(NULL, size);
-    if (bytes != NULL
-        && transfer(self, at, PyBytes_AS_STRING(bytes), size, 0) < 0) {
-        Py_CLEAR(bytes);
-    }
-    return bytes;
-}
-
-static int
-put(shd_buffer *self, PyObject *offset, const void *data, Py_ssize_t size)
-{
-    Py_ssize_t at;
-    if (check_writable(self) < 0 || check_range(self, offset, size, &at) < 0) {
-        return -1;
-    }
-    return transfer(self, at, (char *)data, size, 1);
-}
-
 static PyObject *
 buffer_read(shd_buffer *self, PyObject *args)
 {
     PyObject *offset, *format;
     if (!PyArg_ParseTuple(args, "OO:read", &offset, &format)
-        || check_initialized(self) < 0) {
+        || shd_buffer_check(self) < 0) {
         return NULL;
     }
     Py_ssize_t size = format_size(format);
-    PyObject *bytes = size < 0 ? NULL : take(self, offset, size);
+    PyObject *bytes = size < 0 ? NULL : shd_buffer_take(self, offset, size);
     PyObject *function = bytes == NULL ? NULL : struct_function("unpack");
     PyObject *values =
         function == NULL
@@ -293,15 +84,15 @@ buffer_write(shd_buffer *self, PyObject *args)
 {
     PyObject *offset, *format, *value;
     if (!PyArg_ParseTuple(args, "OOO:write", &offset, &format, &value)
-        || check_initialized(self) < 0 || check_writable(self) < 0) {
+        || shd_buffer_check(self) < 0 || shd_buffer_check_writable(self) < 0) {
         return NULL;
     }
     PyObject *bytes = pack(format, value);
     if (bytes == NULL) {
         return NULL;
     }
-    int result =
-        put(self, offset, PyBytes_AS_STRING(bytes), PyBytes_GET_SIZE(bytes));
+    int result = shd_buffer_put(self, offset, PyBytes_AS_STRING(bytes),
+                                PyBytes_GET_SIZE(bytes));
     Py_DECREF(bytes);
     if (result < 0) {
         return NULL;
@@ -317,14 +108,14 @@ buffer_read_bytes(shd_buffer *self, PyObject *args)
     PyObject *offset;
     Py_ssize_t size;
     if (!PyArg_ParseTuple(args, "On:read_bytes", &offset, &size)
-        || check_initialized(self) < 0) {
+        || shd_buffer_check(self) < 0) {
         return NULL;
     }
     if (size < 0) {
         PyErr_SetString(PyExc_ValueError, "size must not be negative");
         return NULL;
     }
-    return take(self, offset, size);
+    return shd_buffer_take(self, offset, size);
 }
 
 static PyObject *
@@ -336,12 +127,12 @@ buffer_read_into(shd_buffer *self, PyObject *args)
         return NULL;
     }
     Py_ssize_t at, size = target.len;
-    int result = check_initialized(self);
+    int result = shd_buffer_check(self);
     if (result == 0) {
-        result = check_range(self, offset, size, &at);
+        result = shd_buffer_check_range(self, offset, size, &at);
     }
     if (result == 0) {
-        result = transfer(self, at, target.buf, size, 0);
+        result = shd_buffer_transfer(self, at, target.buf, size, 0);
     }
     PyBuffer_Release(&target);
     return result < 0 ? NULL : PyLong_FromSsize_t(size);
@@ -356,9 +147,9 @@ buffer_write_bytes(shd_buffer *self, PyObject *args)
         return NULL;
     }
     Py_ssize_t size = source.len;
-    int result = check_initialized(self);
+    int result = shd_buffer_check(self);
     if (result == 0) {
-        result = put(self, offset, source.buf, size);
+        result = shd_buffer_put(self, offset, source.buf, size);
     }
     PyBuffer_Release(&source);
     return result < 0 ? NULL : PyLong_FromSsize_t(size);
@@ -369,14 +160,14 @@ buffer_write_bytes(shd_buffer *self, PyObject *args)
 static PyObject *
 buffer_acquire_pointer(shd_buffer *self, PyObject *Py_UNUSED(ignored))
 {
-    char *address = check_initialized(self) < 0 ? NULL : enter(self);
+    char *address = shd_buffer_check(self) < 0 ? NULL : shd_buffer_enter(self);
     return address == NULL ? NULL : PyLong_FromVoidPtr(address);
 }
 
 static PyObject *
 buffer_release_pointer(shd_buffer *self, PyObject *Py_UNUSED(ignored))
 {
-    if (check_initialized(self) < 0
+    if (shd_buffer_check(self) < 0
         || shd_events_settle(shd_life_release(&self->base)) < 0) {
         return NULL;
     }
@@ -388,7 +179,8 @@ buffer_export(PyObject *self, Py_buffer *view, int flags)
 {
     shd_buffer *buffer = (shd_buffer *)self;
     view->obj = NULL;
-    char *address = check_initialized(buffer) < 0 ? NULL : enter(buffer);
+    char *address =
+        shd_buffer_check(buffer) < 0 ? NULL : shd_buffer_enter(buffer);
     if (address == NULL) {
         return -1;
     }
@@ -460,8 +252,8 @@ buffer_initialize(shd_buffer *self, PyObject *args, PyObject *kwargs)
 static PyObject *
 get_byte_length(shd_buffer *self, void *Py_UNUSED(closure))
 {
-    return check_initialized(self) < 0 ? NULL
-                                       : PyLong_FromSsize_t(self->length);
+    return shd_buffer_check(self) < 0 ? NULL
+                                      : PyLong_FromSsize_t(self->length);
 }
 
 static PyObject *

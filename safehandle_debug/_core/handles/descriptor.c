@@ -111,6 +111,17 @@ shd_native_vectorcall(PyObject *type, PyObject *const *args, size_t nargsf,
     return (PyObject *)handle;
 }
 
+PyObject *
+shd_descriptor_conclude(shd_handle *handle, uint32_t slot, int fd,
+                        PyObject *detail)
+{
+    if (fd >= 0) {
+        return shd_handle_complete(handle, slot, fd, detail);
+    }
+    PyErr_SetFromErrno(PyExc_OSError);
+    return shd_handle_abandon(handle, slot);
+}
+
 int
 shd_descriptor_add(PyObject *module, PyType_Spec *spec, shd_interp *state,
                    const shd_native *native)

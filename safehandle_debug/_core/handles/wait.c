@@ -10,17 +10,6 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
-/* Gives `fd`, or the error in errno, to the blank handle. */
-static PyObject *
-conclude(shd_handle *handle, uint32_t slot, int fd, PyObject *detail)
-{
-    if (fd >= 0) {
-        return shd_handle_complete(handle, slot, fd, detail);
-    }
-    PyErr_SetFromErrno(PyExc_OSError);
-    return shd_handle_abandon(handle, slot);
-}
-
 static PyObject *
 wait_event(PyObject *type, PyObject *args, PyObject *kwargs)
 {
@@ -55,7 +44,7 @@ wait_event(PyObject *type, PyObject *args, PyObject *kwargs)
     }
     int fd = eventfd(initial, EFD_CLOEXEC | EFD_NONBLOCK
                                   | (semaphore ? EFD_SEMAPHORE : 0));
-    return conclude(handle, slot, fd, details[semaphore]);
+    return shd_descriptor_conclude(handle, slot, fd, details[semaphore]);
 }
 
 static int
@@ -98,7 +87,7 @@ wait_timer(PyObject *type, PyObject *args, PyObject *kwargs)
         errno = error;
         fd = -1;
     }
-    return conclude(handle, slot, fd, detail);
+    return shd_descriptor_conclude(handle, slot, fd, detail);
 }
 
 static PyObject *
@@ -114,7 +103,7 @@ wait_duplicate(PyObject *self, PyObject *Py_UNUSED(ignored))
         return shd_handle_abandon(handle, slot);
     }
     int fd = fcntl(ref.fd, F_DUPFD_CLOEXEC, 0);
-    PyObject *twin = conclude(handle, slot, fd, NULL);
+    PyObject *twin = shd_descriptor_conclude(handle, slot, fd, NULL);
     if (shd_fd_drop(&ref, twin == NULL ? -1 : 0) < 0) {
         Py_CLEAR(twin);
     }

@@ -166,7 +166,7 @@ const shd_kind *shd_type_native_kind(PyTypeObject *type);
 /* TypeError when the type lacks a hook; -1 then. */
 int shd_type_check_concrete(PyTypeObject *type);
 
-/* --- life (life.c) --- */
+/* --- life (life.c, finalize.c) --- */
 
 /* Gives the handle a value to own: serial, table, events.  `slot` was taken
  * before the resource was acquired.  Cannot fail. */
@@ -283,6 +283,11 @@ int shd_dir_fd_converter(PyObject *number, void *dir_fd);
 /* fileno() of descriptor types. */
 PyObject *shd_descriptor_fileno(PyObject *self, PyObject *ignored);
 int shd_descriptor_close(int64_t value, void *extra);
+
+/* shd_handle_complete() with the descriptor, or shd_handle_abandon() with the
+ * error in errno. */
+PyObject *shd_descriptor_conclude(shd_handle *handle, uint32_t slot, int fd,
+                                  PyObject *detail);
 
 /* Adds a descriptor type below SafeHandleZeroOrMinusOneIsInvalid. */
 int shd_descriptor_add(PyObject *module, PyType_Spec *spec, shd_interp *state,

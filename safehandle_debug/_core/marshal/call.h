@@ -218,6 +218,10 @@ typedef struct {
 
 int shd_cell_is_out(PyObject *object);
 int shd_cell_is_ref(PyObject *object);
+/* errno of this thread's last native call. */
+int shd_call_last_errno(void);
+
+int shd_call_function_add(PyObject *module);
 int shd_cells_add(PyObject *module);
 int shd_call_ctypes_add(shd_interp *state);
 int shd_call_capi_add(PyObject *module);
