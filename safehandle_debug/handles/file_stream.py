@@ -22,6 +22,7 @@ import fcntl
 import io
 import os
 import stat
+import sys
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from safehandle_debug import HandleClosedError, NullHandleError, SafeFileHandle, SafeHandle
@@ -55,9 +56,9 @@ def _parse(mode: str) -> tuple[str, bool]:
 
 def _written(letter: str, plus: bool) -> str:
     """The mode as `io.FileIO` writes it."""
-    if plus:
-        return f"{'r' if letter == 'w' else letter}b+"
-    return f"{letter}b"
+    if plus and letter == "w" and sys.version_info < (3, 15):
+        letter = "r"
+    return f"{letter}b+" if plus else f"{letter}b"
 
 
 def _mode_of(flags: int) -> str:
@@ -65,8 +66,8 @@ def _mode_of(flags: int) -> str:
     access = flags & os.O_ACCMODE
     if access == os.O_RDONLY:
         return "rb"
-    letter = "a" if flags & os.O_APPEND else "w"
-    return _written(letter, access == os.O_RDWR)
+    both = access == os.O_RDWR
+    return _written("a" if flags & os.O_APPEND else "r" if both else "w", both)
 
 
 class FileStream(io.RawIOBase):
