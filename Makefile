@@ -17,7 +17,7 @@ PYTEST ?= -n 2
 SANITIZED ?= tests/core tests/conformance tests/finalization tests/handles tests/marshal tests/watch tests/ledger
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -O1 -g
 
-.PHONY: help demo test lint check-types check-core unit sanitize benchmark format expected docs screenshot clean
+.PHONY: help demo test lint check-types check-core unit sanitize benchmark soak format expected docs screenshot clean
 
 help: ## Lists what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1 /p' Makefile | while read -r name text; do \
@@ -79,6 +79,9 @@ benchmark: $(VENV)/installed ## Measures the costs beside the alternatives
 	@over=0; for name in core descriptors plugin; do \
 		$(BIN)/python benchmarks/$$name.py || over=1; echo; \
 	done; exit $$over
+
+soak: $(VENV)/installed ## Ten minutes of mixed churn with an exact account (benchmarks/soak.py)
+	$(BIN)/python benchmarks/soak.py $(SECONDS)
 
 format: $(VENV)/installed ## Formats Python and C
 	$(BIN)/ruff check --fix --exit-zero .
