@@ -14,7 +14,7 @@ from safehandle_debug.ledger.census import new_index
 from safehandle_debug.ledger.model import Ending, Exhaustion, Frame, History, ProcessInfo
 from safehandle_debug.ledger.replay import MOST_EXAMPLES, Key, Replay
 from safehandle_debug.ledger.sites import site_of
-from safehandle_debug.ledger.usage import Threads, in_use
+from safehandle_debug.ledger.usage import Threads, in_use, kept
 from safehandle_debug.ledger.watched import Watch
 from safehandle_debug.recording import RawEvent, RawLive, Recording
 from safehandle_debug.recording.format import EVENT, LIVE, Ended, EventKind, Flag, Level
@@ -378,11 +378,18 @@ class Ledger:
 
     def _open_alike(self) -> Iterable[tuple[list[int], int]]:
         """(first serials, count) of open handles that may be leaks; those that
-        a finalizer disposed are counted elsewhere."""
+        a finalizer disposed are counted elsewhere, and what a thread may have
+        in use that went on to the very end is none."""
         groups: dict[Key, tuple[list[int], int]] = {}
         singly = 0
-        for raw in self.recording.live():
+        has_ended = self.recording.header.ended != Ended.RUNNING
+        threads = self.recording.running_threads() if has_ended else {}
+        live = self.recording.live()
+        in_use_still = kept(live, threads, self.recording) if threads else frozenset()
+        for raw in live:
             if raw.flags & _BORROWED or not self._is_own(raw):
+                continue
+            if raw.serial in in_use_still and self._watch.is_watched(raw.type):
                 continue
             by_finalizer = self._replay.disposed.get(raw.serial)
             if by_finalizer:

@@ -1,17 +1,21 @@
-"""Which references may be in use by a thread that still runs.
+"""Which references and handles may be in use by a thread that still runs.
 
 A handle that is closed while a thread reads from it stays open until the read
 ends.  If that is a daemon thread, the process may end first: nobody forgot
 anything.  What a thread did since tells whether it can still be inside the
-block that took the reference.
+block that took the reference.  A descriptor that such a thread opened may be in
+use as well, or be kept for as long as the thread lives: the last one that it
+opened at each place.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from safehandle_debug.recording import Frame, RawEvent, Recording
+from safehandle_debug.recording import Frame, RawEvent, RawLive, Recording
 from safehandle_debug.recording.format import EventKind
+
+_PAIRS = ("pipe", "socket")
 
 Threads = Mapping[int, Sequence[RawEvent]]  # native id -> latest events, newest first
 
@@ -49,3 +53,38 @@ def _has_left(add_ref: RawEvent, later: RawEvent, recording: Recording) -> bool:
 def _functions(stack: Sequence[Frame]) -> list[tuple[str, str]]:
     """Outermost first."""
     return [(frame.file, frame.function) for frame in reversed(stack)]
+
+
+def kept(live: Iterable[RawLive], threads: Threads, recording: Recording) -> frozenset[int]:
+    """Serials of the open handles that running threads acquired last at each place."""
+    last: dict[tuple[int, int], set[int]] = {}
+    whole: set[tuple[int, int]] = set()  # nothing before `latest` belongs to them
+    for native, latest in threads.items():
+        for stack, serials in _last_acquired(latest, recording).items():
+            last[native, stack] = serials
+            if latest[-1].serial not in serials:
+                whole.add((native, stack))
+    newest: dict[tuple[int, int], int] = {}
+    for raw in live:
+        key = (recording.thread(raw.thread).native, raw.stack)
+        if key[0] in threads and key not in whole and raw.serial not in last.get(key, ()):
+            newest[key] = max(raw.serial, newest.get(key, 0))
+    return frozenset(newest.values()).union(*last.values())
+
+
+def _last_acquired(latest: Sequence[RawEvent], recording: Recording) -> dict[int, set[int]]:
+    """By stack; two of them where one call makes pairs."""
+    found: dict[int, set[int]] = {}
+    after: RawEvent | None = None
+    for raw in latest:
+        if raw.kind == EventKind.ACQUIRE:
+            serials = found.setdefault(raw.stack, set())
+            if not serials or (
+                after is not None
+                and serials == {after.serial}
+                and (after.stack, after.type) == (raw.stack, raw.type)
+                and recording.type(raw.type).kind in _PAIRS
+            ):
+                serials.add(raw.serial)
+        after = raw
+    return found

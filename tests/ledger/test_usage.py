@@ -115,3 +115,38 @@ def test_main_thread_and_ended_threads(book: RecordingBuilder, read: Read) -> No
     history = read(book.end()).history(handle)
     assert history is not None
     assert history.in_use == frozenset()
+
+
+def worker_opens(book: RecordingBuilder, times: int, *, owner: str, stack: int) -> None:
+    """Descriptors that a thread opened at one place, and has open."""
+    worker = book.thread("Worker")
+    for value in range(7, 7 + times):
+        book.acquire(owner, stack=stack, thread=worker, value=value)
+
+
+@pytest.mark.parametrize(
+    ("owner", "times", "judged"),
+    [("raw", 1, []), ("raw", 5, [4]), ("socket", 2, []), ("socket", 6, [4])],
+)
+@pytest.mark.parametrize("threads_run", [True, False])
+def test_what_a_daemon_thread_has_at_the_end(
+    owner: str,
+    times: int,
+    judged: list[int],
+    threads_run: bool,
+    book: RecordingBuilder,
+    read: Read,
+) -> None:
+    """The last one at each place may be in use, with its other end; of a thread that
+    had ended nothing is."""
+    worker_opens(book, times, owner=owner, stack=inside(book))
+    ledger = read(book.end(threads_run=threads_run))
+    counts = [each.count for each in ledger.suspicions()]
+    assert counts == (judged if threads_run else [times])
+
+
+def test_what_a_running_thread_has_before_the_end(book: RecordingBuilder, read: Read) -> None:
+    """Whoever asks now wants to hear of all."""
+    worker_opens(book, 3, owner="raw", stack=inside(book))
+    (suspicion,) = read(book).suspicions(now=True)
+    assert suspicion.count == 3
