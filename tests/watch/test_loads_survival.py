@@ -66,6 +66,7 @@ if pid == 0:
 print(os.waitpid(pid, 0)[1])
 """
 
+
 def test_few_descriptors(tmp_path: Path) -> None:
     """The program gets all that it would get; that they were exhausted is said at once."""
     run = run_program(LOW_LIMIT, tmp_path, level=WATCHED)

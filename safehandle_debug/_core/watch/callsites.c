@@ -234,6 +234,14 @@ is_sqlite(uint32_t object)
            || strncmp(name, "_sqlite3", 8) == 0;
 }
 
+/* It asks the kernel through a pipe of its own whether memory can be read. */
+static int
+is_unwinder(uint32_t object)
+{
+    return object != 0
+           && strncmp(shd_interpose_object_name(object), "libunwind", 9) == 0;
+}
+
 /* Whether the owner's code is all in one object, and not in this one. */
 static int
 is_elsewhere(const void *caller, enum shd_owner owner)
@@ -300,6 +308,9 @@ shd_callsites_opener(const void *caller)
         }
     }
     uint32_t object = shd_interpose_object_of(caller);
+    if (is_unwinder(object)) {
+        return SHD_OWNER_NOBODY;
+    }
     if (object == object_of_site(SITE_OS_CLOSE) || !is_sqlite(object)) {
         if (object != 0) {
             atomic_store_explicit(raw_opener(caller), caller,

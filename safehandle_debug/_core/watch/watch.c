@@ -154,6 +154,10 @@ shd_watch_opened(int fd, int kind, const char *path, const void *caller)
     }
     int owner = shd_callsites_opener(caller);
     shd_judge_next(-1, 0);
+    if (owner == SHD_OWNER_NOBODY) {
+        shd_watch_note_foreign(fd);
+        return;
+    }
     shd_watch_begin(fd, kind, owner, path, 0, 0, -1);
 }
 

@@ -42,9 +42,11 @@ enum shd_fd_kind {
 
 const char *shd_watch_kind_name(int kind);
 
-/* Who owns a number.  RAW: whoever has the integer. */
+/* Who owns a number.  RAW: whoever has the integer.  NOBODY: a library that
+ * keeps it as long as the process lives; not to be judged. */
 enum shd_owner {
-    SHD_OWNER_RAW,
+    SHD_OWNER_NOBODY = -1,
+    SHD_OWNER_RAW = 0,
     SHD_OWNER_FILEIO,
     SHD_OWNER_SOCKET,
     SHD_OWNER_MMAP,
