@@ -13,10 +13,13 @@ import click
 
 from safehandle_debug.cli.group import CliError
 from safehandle_debug.cli.targets import recordings_of, targets_argument
+from safehandle_debug.cli.where import where_option
+from safehandle_debug.ledger import Filter
 
 if TYPE_CHECKING:
     from safehandle_tui.model.feed import Feed, View
     from safehandle_tui.model.rows import SiteRow
+    from safehandle_tui.model.spec import ViewSpec
     from safehandle_tui.model.text import Line
 
 _COLORS: Final = {"bad": "red", "warn": "yellow", "good": "green", "own": "cyan", "accent": "cyan"}
@@ -29,6 +32,7 @@ _CLEAR: Final = "\x1b[K"
 
 @click.command()
 @targets_argument
+@where_option("handles")
 @click.option("--once", is_flag=True, help="Print the table once; the default without a terminal.")
 @click.option("--json", "as_json", is_flag=True, help="Print it once, as JSON.")
 @click.option(
@@ -41,32 +45,36 @@ _CLEAR: Final = "\x1b[K"
     "--interval", default=1.0, show_default=True, type=click.FloatRange(0.1), help="Seconds."
 )
 def top(
-    targets: tuple[str, ...], once: bool, as_json: bool, inline: bool, rows: int, interval: float
+    targets: tuple[str, ...],
+    where: Filter,
+    once: bool,
+    as_json: bool,
+    inline: bool,
+    rows: int,
+    interval: float,
 ) -> None:
     """Prints the sites that open handles, the most suspicious first."""
     if once + as_json + inline > 1:
         raise click.UsageError("--once, --json and --inline exclude each other")
     recordings_of(targets)  # one clear sentence when there is nothing
     from safehandle_tui.model.feed import Feed
+    from safehandle_tui.model.spec import ViewSpec
 
-    feed = Feed(targets)
+    feed, spec = Feed(targets), ViewSpec(filter=where)
     try:
         if as_json:
-            click.echo(json.dumps(_document(_view(feed), rows), indent=2))
+            click.echo(json.dumps(_document(_view(feed, spec), rows), indent=2))
         elif inline or not (once or not sys.stdout.isatty()):
-            _follow(feed, rows, interval)
+            _follow(feed, spec, rows, interval)
         else:
-            for line in _lines(_view(feed), rows, _width()):
+            for line in _lines(_view(feed, spec), rows, _width()):
                 click.echo(_styled(line))
     finally:
         feed.close()
 
 
-def _view(feed: Feed) -> View:
+def _view(feed: Feed, spec: ViewSpec) -> View:
     """Everything that is recorded by now."""
-    from safehandle_tui.model.spec import ViewSpec
-
-    spec = ViewSpec()
     view = feed.poll(spec)
     while view is None or any(each.reading and not each.error for each in view.processes):
         view = feed.poll(spec) or view
@@ -75,11 +83,8 @@ def _view(feed: Feed) -> View:
     return view
 
 
-def _follow(feed: Feed, rows: int, interval: float) -> None:
-    from safehandle_tui.model.spec import ViewSpec
-
-    spec = ViewSpec()
-    view = _view(feed)
+def _follow(feed: Feed, spec: ViewSpec, rows: int, interval: float) -> None:
+    view = _view(feed, spec)
     printed = 0
     try:
         while True:
@@ -108,12 +113,16 @@ def _width() -> int:
 def _lines(view: View, rows: int, cells: int) -> list[Line]:
     from safehandle_tui.model.columns import SITE_COLUMNS, header_line, lay_out, row_line
     from safehandle_tui.model.states import badge
-    from safehandle_tui.model.text import clip, plural
+    from safehandle_tui.model.text import clip, count, plural
 
     first: Line = (badge(view.state, paused=False), ("  ", "text"), *view.headline)
     lines: list[Line] = [clip(first, cells)]
     if view.tally:
         lines.append(clip(view.tally, cells))
+    if view.spec.filter:
+        matching = f"{count(view.shown)} of {plural(view.total, 'handle')}"
+        told = f"filter: {view.spec.filter.text}  ({matching})"
+        lines.append(clip(((told, "accent"),), cells))
     layout = lay_out(SITE_COLUMNS, cells, without=view.hidden)
     lines.append(header_line(layout, view.spec.sort))
     lines += [row_line(layout, row, view.now_ns, cursor=False) for row in view.rows[:rows]]

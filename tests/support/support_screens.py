@@ -17,7 +17,9 @@ from types import CodeType
 from typing import Any
 
 from safehandle_tui.model.tracks import Clock
+from safehandle_tui.screens.main import MainScreen
 from safehandle_tui.watch import WatchApp
+from safehandle_tui.widgets.table import Table
 from support_recording import (
     MILLISECOND,
     STARTED_NS,
@@ -134,6 +136,11 @@ class Leaky:
         """Writes what the builder has so far."""
         return self.book.write(self.path)
 
+    def tell(self, **more: object) -> None:
+        """Lets the process say more of itself."""
+        self.book.fields["meta"] = self.book.string(meta_of(self.sources, **more))
+        self.save()
+
     def leak(self, number: int, *, every_ns: int = SECOND) -> list[int]:
         """Opens handles at the leaking line; returns their serials."""
         stack = self.sources.stack(self.book, "connect", "serve", "main")
@@ -147,8 +154,8 @@ class Leaky:
         return serials
 
 
-def builder(sources: Sources, *, alive: bool, **options: Any) -> RecordingBuilder:
-    """An empty recording of the made-up program; the same on all Pythons."""
+def meta_of(sources: Sources, **more: object) -> str:
+    """What the made-up program says of itself; the same on all Pythons."""
     meta = {
         "argv": ["app/main.py", "--port", "8080"],
         "executable": "/usr/bin/python3",
@@ -156,8 +163,14 @@ def builder(sources: Sources, *, alive: bool, **options: Any) -> RecordingBuilde
         "python": "3.11.7",
         "session": SESSION,
         "suppressions": None,
+        **more,
     }
-    return RecordingBuilder(meta=json.dumps(meta), alive=alive, **options)
+    return json.dumps(meta)
+
+
+def builder(sources: Sources, *, alive: bool, **options: Any) -> RecordingBuilder:
+    """An empty recording of the made-up program."""
+    return RecordingBuilder(meta=meta_of(sources), alive=alive, **options)
 
 
 def leaky_session(root: Path, *, leaks: int = 40, alive: bool = True) -> Leaky:
@@ -255,6 +268,33 @@ async def until_shown(pilot: Pilot[int], text: str) -> str:
     """Lets the app run until the text is on the screen; returns the screen."""
     await until(pilot, lambda: text in screen_text(pilot.app), f"{text!r}")
     return screen_text(pilot.app)
+
+
+def main_of(app: WatchApp) -> MainScreen:
+    """The main screen, wherever the app is."""
+    screen = app.screen_stack[0]
+    assert isinstance(screen, MainScreen)
+    return screen
+
+
+def table_of(app: WatchApp) -> Table:
+    """The table of sites or handles."""
+    return main_of(app).query_one("#table", Table)
+
+
+async def settled(app: WatchApp, pilot: Pilot[int]) -> None:
+    """Waits until what is shown is what was asked for."""
+    await pilot.pause()
+    await until(pilot, lambda: app.view is not None and app.view.spec == main_of(app).spec)
+    await pilot.pause()
+
+
+async def press(app: WatchApp, pilot: Pilot[int], *keys: str) -> str:
+    """Presses keys, waits until they took effect; returns the screen."""
+    for key in keys:
+        await pilot.press(key)
+        await settled(app, pilot)
+    return screen_text(app)
 
 
 def check_snapshot(folder: Path, name: str, text: str) -> None:

@@ -20,39 +20,16 @@ from support_screens import (
     Leaky,
     Sources,
     builder,
+    main_of,
+    press,
     screen_text,
+    settled,
+    table_of,
     until,
     until_shown,
     watch,
 )
 from textual.pilot import Pilot
-
-
-def main_of(app: WatchApp) -> MainScreen:
-    """The main screen, wherever the app is."""
-    screen = app.screen_stack[0]
-    assert isinstance(screen, MainScreen)
-    return screen
-
-
-def table_of(app: WatchApp) -> Table:
-    """The table of sites or handles."""
-    return main_of(app).query_one("#table", Table)
-
-
-async def settled(app: WatchApp, pilot: Pilot[int]) -> None:
-    """Waits until what is shown is what was asked for."""
-    await pilot.pause()
-    await until(pilot, lambda: app.view is not None and app.view.spec == main_of(app).spec)
-    await pilot.pause()
-
-
-async def press(app: WatchApp, pilot: Pilot[int], *keys: str) -> str:
-    """Presses keys, waits until they took effect; returns the screen."""
-    for key in keys:
-        await pilot.press(key)
-        await settled(app, pilot)
-    return screen_text(app)
 
 
 @pytest.mark.parametrize("key", ["j", "down"])
@@ -470,7 +447,7 @@ def test_ages_grow(leaky: Leaky) -> None:
 def test_every_key_is_tested() -> None:
     """A new action without a test fails this one."""
     folder = Path(__file__).parent
-    source = "".join((folder / name).read_text() for name in ("test_keys.py", "test_screens.py"))
+    source = "".join(path.read_text() for path in folder.glob("test_*.py"))
     pressed = set(re.findall(r'"([a-zA-Z0-9_+]+)"', source))
     for key in (*KEYS, *MOVES):
         names = set(key.keys.split(","))

@@ -12,40 +12,20 @@ from safehandle_tui.screens.detail import DetailScreen
 from safehandle_tui.screens.lines import JumpScreen, LinesScreen
 from safehandle_tui.screens.main import MainScreen
 from safehandle_tui.watch import WatchApp
-from safehandle_tui.widgets.table import Table
 from support_screens import (
     SECOND,
     FrozenClock,
     Leaky,
     leaky_session,
+    main_of,
+    press,
     screen_text,
+    table_of,
     until,
     until_shown,
     watch,
 )
 from textual.pilot import Pilot
-
-
-def main_of(app: WatchApp) -> MainScreen:
-    """The main screen, wherever the app is."""
-    screen = app.screen_stack[0]
-    assert isinstance(screen, MainScreen)
-    return screen
-
-
-def table_of(app: WatchApp) -> Table:
-    """The table of the main screen."""
-    return main_of(app).table
-
-
-async def press(app: WatchApp, pilot: Pilot[int], *keys: str) -> str:
-    """Presses keys, waits until they took effect; returns the screen."""
-    for key in keys:
-        await pilot.press(key)
-        await pilot.pause()
-        await until(pilot, lambda: app.view is not None and app.view.spec == main_of(app).spec)
-        await pilot.pause()
-    return screen_text(app)
 
 
 @pytest.mark.parametrize(
@@ -346,10 +326,10 @@ def test_zoom(leaky: Leaky) -> None:
 
 
 def test_what_the_system_says(leaky: Leaky) -> None:
-    """o asks /proc, not the process."""
+    """v asks /proc, not the process."""
 
     async def scenario(app: WatchApp, pilot: Pilot[int]) -> None:
-        await press(app, pilot, "2", "n", "o")
+        await press(app, pilot, "2", "n", "v")
         shown = await until_shown(pilot, "of process")
         assert isinstance(app.screen, LinesScreen)
         assert "it is not open any more" in shown
@@ -357,7 +337,7 @@ def test_what_the_system_says(leaky: Leaky) -> None:
         await until(pilot, lambda: isinstance(app.screen, MainScreen))
         await press(app, pilot, "home", "enter")
         await until(pilot, lambda: isinstance(app.screen, DetailScreen))
-        await pilot.press("o")
+        await pilot.press("v")
         await until(pilot, lambda: isinstance(app.screen, LinesScreen))
 
     watch([leaky.folder], scenario)

@@ -25,6 +25,7 @@ class Key:
     label: str  # in the bottom line
     help: str  # in the help
     rank: int = 0  # in the bottom line: 0 is never shown, 1 goes last
+    past: int = 0  # the same while the screen is in the past
 
 
 MOVES: Final = (
@@ -63,8 +64,8 @@ _SCREENS: Final = (
 )
 
 KEYS: Final = (
-    Key("open", "enter", "Enter", "open", "Open", "opens what is under the cursor", 2),
-    Key("back", "escape,backspace", "Esc", "back", "Back", "back, or drop the filter", 9),
+    Key("open", "enter", "Enter", "open", "Open", "opens what is under the cursor", 2, 6),
+    Key("back", "escape,backspace", "Esc", "back", "Back", "back, or drop the filter", 9, 9),
     *_SCREENS,
     Key("filter", "slash", "/", "filter", "Filter", "show only some; see below", 3),
     Key("next-match", "n", "n", "match(1)", "Next", "next row that is marked, or matches"),
@@ -84,12 +85,30 @@ KEYS: Final = (
     Key("mark", "m", "m", "mark", "Mark", "begin a new generation now"),
     Key("diff", "d", "d", "diff", "Diff", "only what was opened since the last mark"),
     Key("diff-marks", "D", "D", "diff_marks", "Diff", "only what was opened between two marks"),
-    Key("step-back", "left_square_bracket", "[", "step('-1')", "Back", "one event back in time"),
-    Key("step-on", "right_square_bracket", "]", "step('+1')", "On", "one event on"),
     Key(
-        "alarm-back", "left_curly_bracket", "{", "step('-!')", "Alarm", "back to the alarm before"
+        "step-back",
+        "left_square_bracket",
+        "[",
+        "step('-1')",
+        "Back",
+        "one event back in time",
+        0,
+        4,
     ),
-    Key("alarm-on", "right_curly_bracket", "}", "step('+!')", "Alarm", "on to the next alarm"),
+    Key("step-on", "right_square_bracket", "]", "step('+1')", "On", "one event on", 0, 4),
+    Key(
+        "alarm-back",
+        "left_curly_bracket",
+        "{",
+        "step('-!')",
+        "Alarm",
+        "back to the alarm before",
+        0,
+        7,
+    ),
+    Key(
+        "alarm-on", "right_curly_bracket", "}", "step('+!')", "Alarm", "on to the next alarm", 0, 7
+    ),
     Key("leap-back", "less_than_sign", "<", "step('-%')", "Leap", "a hundredth of all back"),
     Key("leap-on", "greater_than_sign", ">", "step('+%')", "Leap", "a hundredth of all on"),
     Key(
@@ -100,22 +119,33 @@ KEYS: Final = (
         "Then",
         "how all was at this event, alarm or birth",
     ),
-    Key("live", "backslash", "\\", "live", "Live", "back to now"),
+    Key("play", "P", "P", "play", "Play", "play the past; in the past Space does so too", 0, 2),
+    Key("slower", "left_parenthesis", "(", "speed(-1)", "Slower", "play it slower", 0, 5),
+    Key("faster", "right_parenthesis", ")", "speed(1)", "Faster", "play it faster", 0, 5),
+    Key("live", "backslash", "\\", "live", "Live", "back to now", 0, 1),
     Key("processes", "p,tab", "p", "processes", "Process", "choose a process: ↑ ↓, Enter"),
     Key("newer", "w", "w", "newer", "Newer", "go to the newer session when one began"),
-    Key("system", "o", "o", "system", "System", "what the system says of a descriptor"),
+    Key("owners", "o", "o", "owners", "Owners", "ask the program who keeps it alive", 8),
+    Key("system", "v", "v", "system", "System", "what the system says of a descriptor"),
     Key("edit", "e", "e", "edit", "Edit", "the source line in $EDITOR"),
     Key("copy", "y", "y", "copy", "Copy", "copy the row and what is told of it"),
     Key("export", "x", "x", "export", "Export", "write what is shown into a file"),
-    Key("library", "u", "u", "library", "Frames", "Sites tree: frames of libraries too"),
+    Key(
+        "library",
+        "u",
+        "u",
+        "library",
+        "Frames",
+        "Sites tree, a handle's page: frames of libraries too",
+    ),
     Key("zoom", "z,plus", "z +", "layout(1)", "Zoom", "the table alone, the pane alone, both"),
     Key("layout-back", "underscore", "_", "layout(-1)", "Zoom", "the same, backwards"),
     Key("theme", "T", "T", "app.theme", "Theme", "dark, light, or the terminal's own colours"),
     Key("jump", "ctrl+o", "^o", "app.jump", "Jump", "go to a screen by its letter"),
     Key("palette", "ctrl+p", "^p", "app.command_palette", "Palette", "all commands by name"),
-    Key("help", "question_mark,f1", "?", "app.help", "Help", "this help", 1),
+    Key("help", "question_mark,f1", "?", "app.help", "Help", "this help", 1, 1),
     Key("suspend", "ctrl+z", "^z", "app.suspend_process", "Suspend", "to the shell; fg returns"),
-    Key("quit", "q,ctrl+c", "q", "app.quit", "Quit", "leave; the program is not touched", 1),
+    Key("quit", "q,ctrl+c", "q", "app.quit", "Quit", "leave; the program is not touched", 1, 1),
 )
 
 

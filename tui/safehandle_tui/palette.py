@@ -180,7 +180,7 @@ _PLAIN: Final = str.maketrans(
         **dict(zip("▁▂▃▄▅▆▇█", ".:-=+*#@", strict=True)),
         **dict(zip("▏▎▍▌▋▊▉", "''|||##", strict=True)),
         **dict(zip("─━│┃┌┐└┘├┤╭╮╰╯", "--||++++++++++", strict=True)),
-        **dict(zip("▸▾▲▼◄►←→↑↓●○✗‖…·◆", "}v^v<><>^v*oX|~.*", strict=True)),
+        **dict(zip("▸▾▲▼◄►▶←→↑↓●○✗‖…·◆", "}v^v<>><>^v*oX|~.*", strict=True)),
     }
 )
 _ascii = False

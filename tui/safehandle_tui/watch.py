@@ -6,12 +6,14 @@ import asyncio
 import os
 import signal
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from typing import ClassVar, Final
 
 from textual import events
 from textual.app import App
 from textual.command import DiscoveryHit, Hit, Hits, Provider
+from textual.css.query import NoMatches
 from textual.message import Message
 
 from safehandle_tui.keys import KEYS, keymap_path, read_keymap
@@ -131,10 +133,15 @@ class WatchApp(App[int]):
 
     def on_watch_app_new_view(self, message: NewView) -> None:
         self.view = message.view
-        self._main.show_view(message.view)
-        for screen in self.screen_stack:
-            if isinstance(screen, DetailScreen):
-                screen.show_view(message.view)
+        with suppress(NoMatches):  # on the way out the parts go one by one
+            self._main.show_view(message.view)
+            for screen in self.screen_stack:
+                if isinstance(screen, DetailScreen):
+                    screen.show_view(message.view)
+
+    def on_asking_turned(self) -> None:
+        if isinstance(self.screen, DetailScreen):
+            self.screen.repaint_all()
 
     def on_watch_app_reader_failed(self, message: ReaderFailed) -> None:
         raise message.error
@@ -153,13 +160,7 @@ class WatchApp(App[int]):
             self._main.unpin()
             return
         self.push_screen(
-            DetailScreen(
-                message.key,
-                self.view,
-                now=self._clock.wall_ns,
-                pause=self._main.action_pause,
-                unpin=self._main.unpin,
-            )
+            DetailScreen(message.key, self.view, now=self._clock.wall_ns, main=self._main)
         )
 
     def on_commands_lines_asked(self, message: Commands.LinesAsked) -> None:

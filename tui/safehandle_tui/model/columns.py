@@ -13,7 +13,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 from safehandle_debug.ledger.selecting import Life
 from safehandle_debug.ledger.verdict import Word
 from safehandle_tui.model.rows import BUCKETS, HandleRow, SiteRow
-from safehandle_tui.model.text import Line, Role, Span, age, bar, count, fit, strip_of
+from safehandle_tui.model.text import Line, Role, Span, age, bar, brief, count, fit, strip_of
 
 __all__ = [
     "HANDLE_COLUMNS",
@@ -245,12 +245,6 @@ def _verdict(row: SiteRow, now_ns: int, width: int) -> Span:
     return _WORDS[row.verdict.word] if row.verdict is not None else ("-", "muted")
 
 
-def _short(nanoseconds: int) -> str:
-    if not nanoseconds:
-        return "-"
-    return f"{nanoseconds // 1000}us" if nanoseconds < 1_000_000 else age(nanoseconds)
-
-
 def _number(value: int) -> Span:
     return count(value), "text" if value else "muted"
 
@@ -285,7 +279,7 @@ SITE_COLUMNS: Final[tuple[Column[SiteRow], ...]] = (
         "typical",
         "TYPICAL",
         7,
-        lambda row, now_ns, width: (_short(row.typical_ns), "muted"),
+        lambda row, now_ns, width: (brief(row.typical_ns) if row.typical_ns else "-", "muted"),
         lambda row, now_ns: row.typical_ns,
         descending=True,
         align=">",

@@ -13,6 +13,7 @@ from typing import Final
 
 from safehandle_debug.findings import findings_of
 from safehandle_debug.ledger import Event, Frame, History, is_library, is_ours, is_standard
+from safehandle_tui.model.holders import Kept, kept_lines
 from safehandle_tui.model.rows import HandleRow, SiteRow
 from safehandle_tui.model.source import SourceFiles, SourceMap
 from safehandle_tui.model.text import (
@@ -20,6 +21,7 @@ from safehandle_tui.model.text import (
     Role,
     Span,
     age,
+    brief,
     clean,
     clip,
     count,
@@ -28,6 +30,7 @@ from safehandle_tui.model.text import (
     line_width,
     plural,
     short_path,
+    strip_of,
 )
 
 __all__ = [
@@ -44,6 +47,7 @@ __all__ = [
     "stack_lines",
 ]
 
+_SHARED: Final = 2  # references: somebody besides the owner
 _CONTEXT: Final = 2  # source lines on either side of a frame, on the full page
 _SIDE_BY_SIDE: Final = 100  # cells from which two columns are easier to read
 _CLOSES: Final = 3  # places that close handles of a site
@@ -62,6 +66,8 @@ class HandleDetail:
     messages: tuple[str, ...]  # findings on it, one sentence each
     source: SourceMap
     cwd: str
+    kept: Kept | None = None  # who keeps it alive; None: not to be told
+    typical_ns: int = 0  # how long half of its site's live that were closed; 0: not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +80,7 @@ class SiteDetail:
     source: SourceMap
     cwd: str
     closes: tuple[str, ...] = ()  # where they are closed
+    kept: Kept | None = None  # who keeps its oldest alive
 
 
 Detail = HandleDetail | SiteDetail
@@ -161,15 +168,18 @@ def _site_of(stack: Sequence[Frame]) -> Frame | None:
     return stack[0] if stack else None
 
 
-def stack_lines(stack: Sequence[Frame], source: SourceMap, cwd: str) -> list[Line]:
-    """Frames with their source line; runs of library frames in one line."""
+def stack_lines(
+    stack: Sequence[Frame], source: SourceMap, cwd: str, *, library: bool = False
+) -> list[Line]:
+    """Frames with their source line; runs of library frames in one line, unless
+    `library` wants them too."""
     if not stack:
         return [(("  no stack was recorded", "muted"),)]
     lines: list[Line] = []
     folded = 0
-    only_library = all(is_library(frame.file) for frame in stack)
+    fold = not library and not all(is_library(frame.file) for frame in stack)
     for frame in stack:
-        if is_library(frame.file) and not only_library:
+        if fold and is_library(frame.file):
             folded += 1
             continue
         if folded:
@@ -260,12 +270,16 @@ def _last_words(detail: HandleDetail, open_refs: set[int], now_ns: int) -> Line:
         text = "its process died holding it"
     elif history.is_open:
         text = f"still open, quiet for {quiet}"
+        if detail.typical_ns:
+            text += f"; half of those from here close within {brief(detail.typical_ns)}"
     if open_refs and text:
         text += f", {plural(len(open_refs), 'reference')} out"
     return ((f"           ── {text}", "warn"),) if text else ()
 
 
-def _event_lines(detail: HandleDetail, now_ns: int, *, page: bool) -> list[Line]:
+def _event_lines(
+    detail: HandleDetail, now_ns: int, *, page: bool, library: bool = False
+) -> list[Line]:
     """All events, on the page each with its stack."""
     lines: list[Line] = [((fit("history", 27), "head"), ("refs", "head"))]
     if detail.history.events_dropped:
@@ -276,10 +290,24 @@ def _event_lines(detail: HandleDetail, now_ns: int, *, page: bool) -> list[Line]
     for event in detail.history.events:
         lines.append(_event_line(event, detail, open_refs, wide=page))
         if page and event.kind != "acquire":
-            for line in stack_lines(event.stack, detail.source, detail.cwd):
+            for line in stack_lines(event.stack, detail.source, detail.cwd, library=library):
                 lines.append((("             ", "text"), *line))
     last = _last_words(detail, open_refs, now_ns)
     return [*lines, last] if last else lines
+
+
+def _refs_line(detail: HandleDetail, cells: int) -> list[Line]:
+    """How many references were out after each event, where that changed."""
+    refs = [event.refs for event in detail.history.events]
+    most = max(refs, default=0)
+    if most < _SHARED:
+        return []
+    line: Line = (
+        ("references, event by event  ", "head"),
+        (strip_of(refs[-(cells // 2) :]), "accent"),
+        (f"  at most {most}, now {refs[-1]}", "text"),
+    )
+    return [line, ()]
 
 
 def _finding_lines(detail: HandleDetail, cells: int) -> list[Line]:
@@ -339,13 +367,25 @@ def handle_lines(detail: HandleDetail, now_ns: int, cells: int, rows: int) -> li
     if cells < _SIDE_BY_SIDE:
         # Of a short pane the top is seen: what happened matters more than
         # the outer frames.
-        return [clip(line, cells) for line in (*lines, *stack[:3], *events, *stack[3:])]
-    both = _beside(stack, events, cells, cells * 9 // 20)
+        kept = kept_lines(detail.kept, now_ns, cells) if detail.kept is not None else []
+        told = kept if detail.kept is not None and detail.kept.texts else []
+        order = (*lines, *stack[:3], *told, *events, *stack[3:], *(kept if not told else ()))
+        return [clip(line, cells) for line in order]
+    split = cells * 9 // 20
+    if detail.kept is not None:
+        events += kept_lines(detail.kept, now_ns, cells - split - 3)
+    both = _beside(stack, events, cells, split)
     return [*(clip(line, cells) for line in lines), *both]
 
 
-def handle_page(detail: HandleDetail, now_ns: int, cells: int) -> list[Line]:
-    """The full page: every event with its stack, sources with context."""
+def handle_page(
+    detail: HandleDetail, now_ns: int, cells: int, *, library: bool = False
+) -> list[Line]:
+    """The full page: every event with its stack, sources with context.
+
+    Args:
+        library: also the frames of libraries, in the stacks of events.
+    """
     lines: list[Line] = []
     if detail.row.detail:
         lines += [((detail.row.detail, "accent"),), ()]
@@ -353,7 +393,10 @@ def handle_page(detail: HandleDetail, now_ns: int, cells: int) -> list[Line]:
         lines += [*_finding_lines(detail, cells), ()]
     lines.append((("opened by", "head"),))
     lines += _source_lines(detail.history.opened, detail.source, detail.cwd)
-    lines += [(), *_event_lines(detail, now_ns, page=True)]
+    if detail.kept is not None:
+        lines += [(), *kept_lines(detail.kept, now_ns, cells)]
+    lines += [(), *_refs_line(detail, cells)]
+    lines += _event_lines(detail, now_ns, page=True, library=library)
     return [clip(line, cells) for line in lines]
 
 
@@ -379,6 +422,8 @@ def site_lines(detail: SiteDetail, now_ns: int, cells: int, rows: int) -> list[L
     stack = _stack_pane(detail.stack, detail, rows)
     wide = cells >= _SIDE_BY_SIDE
     handles = _why_lines(detail, cells * 11 // 20 - 4 if wide else cells)
+    if detail.kept is not None:
+        handles += kept_lines(detail.kept, now_ns, cells * 11 // 20 - 4 if wide else cells)
     handles.append((("its handles, oldest first", "head"),))
     members = detail.site.rows
     handles += [_member(row, now_ns) for row in members[:_SAMPLE]]

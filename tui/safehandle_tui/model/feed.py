@@ -18,6 +18,7 @@ from typing import Any, Final
 from safehandle_debug.errors import RecordingError
 from safehandle_debug.recording import resolve, root, sessions
 from safehandle_tui.model.generations import Mark
+from safehandle_tui.model.holders import Questions
 from safehandle_tui.model.modes import Mode
 from safehandle_tui.model.sessions import Sessions
 from safehandle_tui.model.shelf import HandleRows
@@ -78,6 +79,7 @@ class Feed:
         self._spec: ViewSpec | None = None
         self._rows: Sequence[Any] = ()
         self._sessions = Sessions()
+        self._questions = Questions()
         self._marks: list[Mark] = []
         self._shelves = Shelves()
         self._looked_ns = 0  # when the list of all processes was made
@@ -91,6 +93,10 @@ class Feed:
         if spec.session is not None and spec.session != self._session:
             self._switch(spec.session)
         changed = before is None
+        if spec.asked is not None and (before is None or spec.asked != before.asked):
+            track = self._tracks.get(Path(spec.asked[0]))
+            if track is not None:
+                self._questions.ask(spec.asked[0], track, self._clock.wall_ns())
         if not spec.paused:
             changed = self._discover() or changed
             for track in self._tracks.values():
@@ -201,6 +207,7 @@ class Feed:
             self._files,
             self._marks,
             self._sessions,
+            self._questions,
             shown,
             self._shelves,
         )
@@ -316,7 +323,7 @@ class Feed:
         if spec.site is not None and spec.mode == "handles":
             hidden.add("site")
         if spec.group not in ("site", "module"):
-            hidden |= {"verdict", "opened", "closed", "typical"}
+            hidden |= {"opened", "closed", "typical"}
         bunches = build.bunches()
         if not any(bunch.problem for bunch in bunches):
             hidden.add("found")

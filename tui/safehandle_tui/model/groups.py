@@ -8,7 +8,7 @@ from typing import Final
 
 from safehandle_debug.ledger import _index as index
 from safehandle_debug.ledger.names import Names
-from safehandle_debug.ledger.verdict import Evidence, judge, merged
+from safehandle_debug.ledger.verdict import Evidence, Verdict, merged
 from safehandle_tui.model.rows import Bunch, HandleRow, SiteKey, SiteRow, group_by_site
 from safehandle_tui.model.shelf import Shelf
 
@@ -51,8 +51,11 @@ def group_by(
     numbers: Mapping[SiteKey, Evidence],
     rows_of: Callable[[str, str, int], Sequence[HandleRow]],
 ) -> list[SiteRow]:
-    """Rows like those of sites; of a module with its verdict, as a module is
-    the sum of its sites.  What the others opened was not counted.
+    """Rows like those of sites, each with the word of its worst site.
+
+    What lies together need not be alike: a line that always closes and one
+    that keeps on purpose would look like a leak in one sum.  A module is the
+    sum of its sites; what the others opened was not counted.
 
     `rows_of` gives the rows of a group: what it is, its name, their number."""
     name_of = _NAMES[what]
@@ -70,11 +73,22 @@ def group_by(
         group = replace(
             together,
             share=together.open / max(1, alive),
+            verdict=_worst(sites),
             mark=min((site.mark for site in sites), key=lambda mark: "✗!? ".index(mark[0])),
         )
         parts = [site.numbers for site in sites if site.numbers is not None]
         if what == "module" and parts:
-            whole = merged(parts)
-            group = replace(group, numbers=whole, verdict=judge(whole))
+            group = replace(group, numbers=merged(parts))
         found.append(group)
     return found
+
+
+def _worst(sites: list[SiteRow]) -> Verdict | None:
+    """The verdict of the worst site, which says whose it is."""
+    judged = [(site.verdict, site) for site in sites if site.verdict is not None]
+    if not judged:
+        return None
+    verdict, site = min(judged, key=lambda each: (each[0].rank, -each[1].open, each[1].site))
+    if len(sites) == 1:
+        return verdict
+    return replace(verdict, why=f"{site.site}: {verdict.why}")

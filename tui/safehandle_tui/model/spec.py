@@ -39,3 +39,4 @@ class ViewSpec:
     born: tuple[int, int | None] | None = None  # handles opened after, and up to
     toggled: frozenset[TreeKey] = frozenset()  # frames folded or unfolded by hand
     library: bool = False  # also frames of libraries in the tree
+    asked: tuple[str, int] | None = None  # who holds its handles: process, how often

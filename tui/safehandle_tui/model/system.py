@@ -21,8 +21,12 @@ _FLAGS = {
 _OTHERS = 50  # processes with the same file that are named
 
 
-def system_lines(history: History, *, is_open: bool) -> list[Line]:
-    """What /proc tells; the process itself is not asked."""
+def system_lines(history: History, *, is_open: bool, others: bool = True) -> list[Line]:
+    """What /proc tells; the process itself is not asked.
+
+    Args:
+        others: look through all processes for those that have it open too.
+    """
     if history.space != "fd":
         return [((f"it is no descriptor: the system knows no {clean(history.space)}", "muted"),)]
     if not is_open:
@@ -47,8 +51,10 @@ def system_lines(history: History, *, is_open: bool) -> list[Line]:
         lines.append((("inode     ", "muted"), (f"{status.st_ino}", "text")))
         if status.st_nlink == 0:
             lines.append((("", "text"), ("its file has been deleted", "warn")))
-        others = _others(history.pid, (status.st_dev, status.st_ino))
-        also = ", ".join(others) if others else "no other process that we may look into"
+        if not others:
+            return lines
+        names = _others(history.pid, (status.st_dev, status.st_ino))
+        also = ", ".join(names) if names else "no other process that we may look into"
         lines.append((("also open ", "muted"), (also, "text")))
     return lines
 

@@ -17,12 +17,14 @@ __all__ = [
     "Span",
     "age",
     "bar",
+    "brief",
     "cell_width",
     "clean",
     "clip",
     "clock",
     "count",
     "delta",
+    "ends",
     "fit",
     "line_width",
     "plain",
@@ -138,6 +140,14 @@ def clip(line: Iterable[Span], cells: int) -> Line:
     return tuple(kept) if cells > 0 else ()
 
 
+def ends(left: Line, right: Line, cells: int) -> Line:
+    """One line with text at both ends; the right one is kept."""
+    room = cells - line_width(right) - 3
+    left = clip(left, max(0, room))
+    gap = cells - line_width(left) - line_width(right) - 2
+    return ((" ", "text"), *left, (" " * max(1, gap), "text"), *right, (" ", "text"))
+
+
 def count(number: int) -> str:
     """1204 as "1,204"."""
     return f"{number:,}"
@@ -165,6 +175,11 @@ def age(nanoseconds: int) -> str:
         return f"{seconds // 3600}h{seconds % 3600 // 60:02}m"
     days = seconds // 86400
     return f"{days}d{seconds % 86400 // 3600:02}h" if days < 100 else f"{days}d"
+
+
+def brief(nanoseconds: int) -> str:
+    """The same for what may be short: "403us"."""
+    return f"{nanoseconds // 1000}us" if nanoseconds < 1_000_000 else age(nanoseconds)
 
 
 def delta(nanoseconds: int) -> str:

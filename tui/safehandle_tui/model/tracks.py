@@ -24,7 +24,7 @@ from safehandle_debug.ledger.names import Names
 from safehandle_debug.ledger.selecting import LIVES, Chooser, Life
 from safehandle_debug.ledger.verdict import Evidence
 from safehandle_debug.ledger.watched import is_finalizer, is_watched
-from safehandle_debug.recording import RawLive, open_recording
+from safehandle_debug.recording import RawLive, Recording, open_recording
 from safehandle_debug.recording import format as shd
 from safehandle_debug.recording.format import Ending, EventKind, Flag
 from safehandle_tui.model.numbers import Numbers
@@ -222,6 +222,11 @@ class Track:
             error=self.error,
             reading=self._reading,
         )
+
+    @property
+    def recording(self) -> Recording | None:
+        """The recording itself; None when it cannot be read."""
+        return None if self._ledger is None or self._cut else self._ledger.recording
 
     @property
     def until_ns(self) -> int | None:

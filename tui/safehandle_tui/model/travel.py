@@ -37,7 +37,8 @@ def travelled(tracks: Sequence[Track], moment: Moment, steps: Sequence[str]) -> 
 
     Args:
         steps: "+1" and "-1" one event, "+%" and "-%" a hundredth of all, "+!"
-            and "-!" to the next alarm or the one before.
+            and "-!" to the next alarm or the one before, "@NS" on to a wall clock
+            time.
     """
     path, seq = moment
     track = next((each for each in tracks if str(each.path) == path), None)
@@ -54,6 +55,8 @@ def travelled(tracks: Sequence[Track], moment: Moment, steps: Sequence[str]) -> 
 
 def _moved(track: Track, seq: int, last: int, step: str) -> int:
     forward, kind = step[0] == "+", step[1:]
+    if step[0] == "@" and track.numbers is not None:
+        return max(seq, track.numbers.seq_at(int(kind)))
     if kind == "!":
         alarms = track.alarms()
         at = bisect_right(alarms, seq) if forward else bisect_left(alarms, seq) - 1
@@ -87,11 +90,13 @@ def timeline(tracks: Sequence[Track], moment: Moment, marks: Sequence[Mark]) -> 
     )
 
 
-def timeline_line(line: Timeline, cells: int) -> Line:
-    """The time bar: alarms, marks and where we are."""
+def timeline_line(line: Timeline, cells: int, playing: str = "") -> Line:
+    """The time bar: alarms, marks and where we are; `playing`: how fast."""
     left = f" {clock(line.at_ns - line.started_ns, fine=True)} "
     right = f" {clock(line.until_ns - line.started_ns)}  event {count(line.seq)} of"
     right += f" {count(line.last_seq)} "
+    if playing:
+        right = f" {playing} {right}"
     room = max(4, cells - len(left) - len(right) - 2)
     length = max(1, line.until_ns - line.started_ns)
 

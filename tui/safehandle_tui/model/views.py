@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -11,7 +12,7 @@ from typing import Any, Final
 from safehandle_debug.ledger import Frame, History
 from safehandle_debug.ledger._index import NONE, TYPE
 from safehandle_debug.ledger.selecting import State
-from safehandle_debug.ledger.verdict import Evidence, merged
+from safehandle_debug.ledger.verdict import Evidence, merged, typical_ns
 from safehandle_tui.model.alarms import (
     AlarmRow,
     alarm_lines,
@@ -35,6 +36,7 @@ from safehandle_tui.model.generations import (
     generations,
 )
 from safehandle_tui.model.groups import group_by, in_group
+from safehandle_tui.model.holders import Kept, Questions
 from safehandle_tui.model.kinds import KindRow, group_by_kind, map_lines
 from safehandle_tui.model.modes import MODES, Mode
 from safehandle_tui.model.rows import Bunch, HandleRow, SiteKey, SiteRow, group_by_site
@@ -66,6 +68,7 @@ class Builder:
         files: SourceFiles,
         marks: Sequence[Mark],
         sessions: Sessions,
+        questions: Questions,
         shown: Sequence[Track],
         cache: Shelves,
     ) -> None:
@@ -86,6 +89,7 @@ class Builder:
         self._files = files
         self._marks = marks
         self._sessions = sessions
+        self._questions = questions
         self._shown = shown
         self._cache = cache
         self._numbers: dict[SiteKey, Evidence] | None = None
@@ -306,9 +310,26 @@ class Builder:
         if history is not None and seq is not None:
             history = _cut(history, seq)
             over = False
-        return handle_detail(
+        detail = handle_detail(
             row, history or row.history, self._files, over=over, cwd=self._cwd(row.key[0])
         )
+        numbers = self.numbers().get(row.site_key)
+        typical = typical_ns(numbers) if numbers is not None else 0
+        return replace(detail, kept=self._kept_by(row), typical_ns=typical)
+
+    def _kept_by(self, row: HandleRow) -> Kept | None:
+        """Who keeps a handle alive; None when it is closed, and in the past, of
+        which nobody was asked."""
+        process = row.key[0]
+        track = self.track_of(process)
+        if track is None or self._seqs or row.life == "ended":
+            return None
+
+        def is_alike(serial: int) -> bool:
+            at = self.all.find((process, serial))
+            return at is not None and self.all[at].site_key == row.site_key
+
+        return self._questions.kept(track, row, is_alike, self.now_ns)
 
     def _site(self, row: SiteRow) -> SiteDetail:
         process = row.bunches[0].process
@@ -316,7 +337,9 @@ class Builder:
         track = self.track_of(process)
         if track is not None and track.numbers is not None and not self._seqs:
             closes = track.numbers.closed_at(row.key)
-        return site_detail(row, self._files, cwd=self._cwd(process), closes=closes)
+        detail = site_detail(row, self._files, cwd=self._cwd(process), closes=closes)
+        kept = self._kept_by(row.rows[0]) if len(row.rows) else None
+        return replace(detail, kept=kept)
 
     def _alarm(self, row: AlarmRow) -> Card:
         finding = row.finding

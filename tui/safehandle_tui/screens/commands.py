@@ -15,13 +15,11 @@ from typing import Any, Final
 
 from textual.app import App, SuspendNotSupported
 from textual.message import Message
-from textual.screen import Screen
 
 from safehandle_debug.ledger import Filter, parse_filter
 from safehandle_tui.model.alarms import AlarmRow
 from safehandle_tui.model.columns import Sort, header_line, lay_out, row_line
 from safehandle_tui.model.events import EventRow
-from safehandle_tui.model.feed import View
 from safehandle_tui.model.generations import GenerationRow
 from safehandle_tui.model.kinds import KindRow
 from safehandle_tui.model.modes import MODES, Mode
@@ -32,17 +30,18 @@ from safehandle_tui.model.spec import GROUPS, ViewSpec
 from safehandle_tui.model.system import system_lines
 from safehandle_tui.model.text import Line, plain, plural
 from safehandle_tui.model.tree import TreeRow
+from safehandle_tui.screens.asking import Asking
 from safehandle_tui.widgets.filter_bar import FilterBar
 from safehandle_tui.widgets.table import Table
 
-__all__ = ["Commands", "edit"]
+__all__ = ["Commands", "edit", "export"]
 
 _MOST_EXPORTED: Final = 100_000  # rows
 # Sort keys of L, B, A, O where a screen names its columns otherwise.
 _ALIASES: Final = {"oldest": ("oldest", "age"), "newest": ("newest", "births", "serial")}
 
 
-class Commands(Screen[None]):
+class Commands(Asking):
     """The actions; MainScreen shows what they lead to."""
 
     class DetailAsked(Message):
@@ -61,27 +60,13 @@ class Commands(Screen[None]):
             self.lines = lines
 
     def __init__(self, ask: Callable[[ViewSpec], None], now: Callable[[], int]) -> None:
-        super().__init__()
-        self._ask = ask
-        self._now = now
-        self.spec = ViewSpec()
-        self.view: View | None = None
+        super().__init__(ask, now)
         self.layout_number = 0  # 0: table and pane; 1: table alone; 2: pane alone
         self.follows = True  # Events: the cursor stays on the newest
         self._sorts: dict[Mode, Sort] = {mode: info.sort for mode, info in MODES.items()}
         self._trail: list[ViewSpec] = []  # where Esc leads back to
 
     # --- asking for another view ---
-
-    @property
-    def table(self) -> Table:
-        """The table of the screen."""
-        return self.query_one("#table", Table)
-
-    def change(self, **changes: Any) -> None:
-        """Asks for a view that differs in these fields of the ViewSpec."""
-        self.spec = replace(self.spec, **{"step": (), **changes})
-        self._ask(self.spec)
 
     def go(self, mode: Mode, *, selected: Any = None, **changes: Any) -> None:
         """Goes to a screen; Esc comes back to where we are."""
@@ -98,9 +83,6 @@ class Commands(Screen[None]):
     def unpin(self) -> None:
         """Back from a handle's page: the table's cursor decides again."""
         self.change(pinned=False, selected=self.table.key)
-
-    def repaint_all(self) -> None:
-        """Paints what is not part of a view; MainScreen knows how."""
 
     # --- screens ---
 
@@ -187,8 +169,6 @@ class Commands(Screen[None]):
         """The table alone, the pane alone, or both."""
         self.layout_number = (self.layout_number + step) % 3
         self.repaint_all()
-        # A table that is hidden loses the keys.
-        self.table.focus()
 
     # --- order ---
 
@@ -240,7 +220,10 @@ class Commands(Screen[None]):
         self.change(ended=not self.spec.ended)
 
     def action_pause(self) -> None:
-        """Stops or goes on with the picture."""
+        """Stops or goes on with the picture; in the past, plays it."""
+        if self.spec.moment is not None:
+            self.action_play()
+            return
         self.change(paused=not self.spec.paused)
         self.repaint_all()
 
@@ -302,35 +285,6 @@ class Commands(Screen[None]):
         at = next((at for at, pair in enumerate(pairs, 1) if pair == self.spec.born), 0)
         self.change(born=pairs[at] if at < len(pairs) else None)
 
-    # --- time ---
-
-    def action_step(self, step: str) -> None:
-        """Moves in time."""
-        moment = self.spec.moment or (self.spec.scope or "", -1)
-        # Those that have not been answered yet are asked for together.
-        self.change(moment=moment, step=(*self.spec.step, step))
-
-    def action_then(self) -> None:
-        """Shows how all was at the event, the alarm or the birth under the cursor."""
-        row = self.table.row
-        moment = None
-        if isinstance(row, EventRow):
-            moment = (row.process, row.event.seq)
-        elif isinstance(row, AlarmRow) and row.seq is not None:
-            moment = (row.process, row.seq)
-        elif isinstance(row, HandleRow) and self.view is not None:
-            events = getattr(self.view.detail, "history", row.history).events
-            if events:
-                moment = (row.key[0], events[0].seq)
-        if moment is None:
-            self.app.notify("choose an event, an alarm or a handle", timeout=3)
-        else:
-            self.change(moment=moment)
-
-    def action_live(self) -> None:
-        """Back to now."""
-        self.change(moment=None)
-
     # --- the filter ---
 
     def action_filter(self) -> None:
@@ -363,6 +317,30 @@ class Commands(Screen[None]):
             self.LinesAsked(title, system_lines(row.history, is_open=row.life == "open"))
         )
 
+    def action_owners(self) -> None:
+        """Asks the program who keeps what is under the cursor alive."""
+        view, row = self.view, self.table.row
+        if self.spec.pinned and self.spec.selected is not None:
+            process = self.spec.selected[0]
+        elif isinstance(row, SiteRow) and row.rows:
+            process = row.bunches[0].process
+        elif isinstance(row, HandleRow):
+            process = row.key[0]
+        else:
+            self.app.notify("choose a handle or a site", timeout=3)
+            return
+        if view is None or view.timeline is not None:
+            self.app.notify("nobody can be asked in the past: \\ goes back to now", timeout=4)
+            return
+        known = next((each for each in view.processes if each.path == process), None)
+        if known is None or known.info is None or known.info.ended != "running":
+            self.app.notify("it has ended: what it left word of is below", timeout=4)
+            return
+        times = self.spec.asked[1] if self.spec.asked is not None else 0
+        self.change(asked=(process, times + 1))
+        if self.spec.paused:
+            self.app.notify("asked; the answer is shown once Space goes on", timeout=4)
+
     def action_edit(self) -> None:
         """Opens the source line in $EDITOR."""
         place = self._place()
@@ -392,14 +370,7 @@ class Commands(Screen[None]):
 
     def action_export(self) -> None:
         """Writes the rows and the pane into a file of the current folder."""
-        stamp = time.strftime("%Y%m%d-%H%M%S")
-        path = Path(f"safehandle-{self.spec.mode}-{stamp}.txt").absolute()
-        try:
-            path.write_text(self._text(only_row=False))
-        except OSError as error:
-            self.app.notify(f"cannot write {path}: {error.strerror}", severity="error", timeout=5)
-        else:
-            self.app.notify(f"written to {path}", timeout=5)
+        export(self.app, self.spec.mode, self._text(only_row=False))
 
     def _text(self, *, only_row: bool) -> str:
         view = self.view
@@ -425,6 +396,18 @@ def _is_marked(rows: Sequence[Any], at: int) -> bool:
         state = rows.state_at(at)
         return bool(mark_of(state.life, state.problem)[0].strip())
     return bool(rows[at].mark[0].strip())
+
+
+def export(app: App[Any], name: str, text: str) -> None:
+    """Writes a text into a new file of the current folder."""
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    path = Path(f"safehandle-{name}-{stamp}.txt").absolute()
+    try:
+        path.write_text(text)
+    except OSError as error:
+        app.notify(f"cannot write {path}: {error.strerror}", severity="error", timeout=5)
+    else:
+        app.notify(f"written to {path}", timeout=5)
 
 
 def edit(app: App[Any], file: str, line: int) -> None:

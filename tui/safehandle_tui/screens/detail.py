@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from textual import events
 from textual.app import ComposeResult
@@ -13,10 +13,13 @@ from textual.screen import Screen
 from safehandle_tui.keys import KEYS, bindings
 from safehandle_tui.model.detail import HandleDetail, handle_page, handle_title
 from safehandle_tui.model.feed import View
+from safehandle_tui.model.modes import MODES
 from safehandle_tui.model.rows import HandleKey
+from safehandle_tui.model.states import badge
 from safehandle_tui.model.system import system_lines
-from safehandle_tui.model.text import plain
-from safehandle_tui.screens.commands import edit
+from safehandle_tui.model.text import Line, ends, plain
+from safehandle_tui.model.travel import timeline_line
+from safehandle_tui.screens.commands import Commands, edit, export
 from safehandle_tui.screens.lines import LinesScreen
 from safehandle_tui.widgets.key_bar import KeyBar
 from safehandle_tui.widgets.lines import Lines
@@ -24,11 +27,11 @@ from safehandle_tui.widgets.page import Page
 
 __all__ = ["DetailScreen"]
 
-_KEYS = tuple(
-    key
-    for key in KEYS
-    if key.id in ("back", "pause", "system", "edit", "copy", "theme", "help", "quit", "suspend")
-)
+_TIMES: Final = ("step-back", "step-on", "alarm-back", "alarm-on", "leap-back", "leap-on")
+_PLAYS: Final = ("play", "slower", "faster", "live")
+_OTHERS: Final = ("back", "pause", "owners", "system", "edit", "copy", "export", "library")
+_ALWAYS: Final = ("theme", "help", "quit", "suspend", "palette")
+_KEYS: Final = tuple(key for key in KEYS if key.id in (*_OTHERS, *_TIMES, *_PLAYS, *_ALWAYS))
 
 
 class DetailScreen(Screen[None]):
@@ -38,32 +41,27 @@ class DetailScreen(Screen[None]):
     AUTO_FOCUS = "#page"
 
     def __init__(
-        self,
-        key: HandleKey,
-        view: View | None,
-        *,
-        now: Callable[[], int],
-        pause: Callable[[], None],
-        unpin: Callable[[], None],
+        self, key: HandleKey, view: View | None, *, now: Callable[[], int], main: Commands
     ) -> None:
         """
         Args:
             key: of the handle; views of others are not for this page.
             view: the latest, if there is one.
             now: the wall clock, in ns since 1970.
-            pause: stops or goes on with the picture.
-            unpin: called when the page is left.
+            main: the screen that asks for views.
         """
         super().__init__()
         self._key = key
         self._first = view
         self._now = now
-        self._pause = pause
-        self._unpin = unpin
+        self._main = main
         self._view: View | None = None
+        self._library = False  # also its frames, in the stacks of events
 
     def compose(self) -> ComposeResult:
         yield Lines(id="top", bar=True)
+        yield Lines(id="page-title")
+        yield Lines(id="headline")
         yield Page(id="page")
         yield KeyBar(_KEYS, id="keys")
 
@@ -78,51 +76,116 @@ class DetailScreen(Screen[None]):
             self._view = view
             self._paint(view.now_ns)
 
+    @property
+    def _detail(self) -> HandleDetail | None:
+        detail = self._view.detail if self._view is not None else None
+        return detail if isinstance(detail, HandleDetail) else None
+
     def _tick(self) -> None:
         if self._view is not None and self._view.ticking and self.is_current:
             self._paint(self._now())
 
     def _paint(self, now_ns: int) -> None:
-        if self._view is None or not isinstance(self._view.detail, HandleDetail):
+        view, detail = self._view, self._detail
+        if view is None or detail is None:
             return
-        detail = self._view.detail
+        cells = self.size.width
+        past = view.timeline is not None
+        self.query_one(KeyBar).turn(past=past)
+        way: Line = (
+            ("safehandle", "title"),
+            (f" > {MODES[view.mode].name} > #{detail.row.serial}", "accent"),
+            (f"  {view.title}", "muted"),
+        )
+        state = badge(view.state, paused=view.spec.paused, past=past)
+        self.query_one("#top", Lines).show([ends(way, (state,), cells)])
         title = ((" ", "text"), *handle_title(detail, now_ns))
-        self.query_one("#top", Lines).show([title])
-        cells = self.size.width - 2
-        self.query_one("#page", Page).show(handle_page(detail, now_ns, cells))
+        self.query_one("#page-title", Lines).show([title])
+        line = self.query_one("#headline", Lines)
+        line.display = past
+        if view.timeline is not None:
+            line.show([timeline_line(view.timeline, cells, self._main.player.word)])
+        self.query_one("#page", Page).show(self._lines(detail, now_ns, cells - 2))
 
-    def on_resize(self, event: events.Resize) -> None:
+    def _lines(self, detail: HandleDetail, now_ns: int, cells: int) -> list[Line]:
+        lines = handle_page(detail, now_ns, cells, library=self._library)
+        if detail.row.life == "open" and self._view is not None and not self._view.timeline:
+            told = system_lines(detail.history, is_open=True, others=False)
+            lines += [(), (("the system says", "head"),)]
+            lines += [((("  ", "text")), *line) for line in told]
+        return lines
+
+    def repaint_all(self) -> None:
+        """Paints what is not part of a view."""
         if self._view is not None:
             self._paint(self._view.now_ns)
 
+    def on_resize(self, event: events.Resize) -> None:
+        self.repaint_all()
+
+    # --- keys ---
+
     def action_back(self) -> None:
         """Goes back to the table."""
-        self._unpin()
+        self._main.unpin()
         self.dismiss()
 
     def action_system(self) -> None:
-        """What the system says of its descriptor."""
-        if self._view is not None and isinstance(self._view.detail, HandleDetail):
-            row = self._view.detail.row
+        """What the system says of its descriptor, and who else has it open."""
+        if self._detail is not None:
+            row = self._detail.row
             title = f"{row.owner} {row.value} of process {row.pid}"
             lines = system_lines(row.history, is_open=row.life == "open")
             self.app.push_screen(LinesScreen(title, lines))
 
     def action_edit(self) -> None:
         """Opens the line that acquired it."""
-        if self._view is not None and isinstance(self._view.detail, HandleDetail):
-            row = self._view.detail.row
+        if self._detail is not None:
+            row = self._detail.row
             if Path(row.file).is_file():
                 edit(self.app, row.file, row.line)
             else:
                 self.app.notify("there is no source file to open here", timeout=3)
 
+    def _text(self) -> str:
+        shown = [*self.query_one("#page-title", Lines).lines, *self.query_one("#page", Page).lines]
+        return "\n".join(plain(line).rstrip() for line in shown) + "\n"
+
     def action_copy(self) -> None:
         """Copies the page."""
-        lines = self.query_one("#page", Page).lines
-        self.app.copy_to_clipboard("\n".join(plain(line).rstrip() for line in lines) + "\n")
-        self.app.notify(f"copied {len(lines)} lines", timeout=2)
+        text = self._text()
+        self.app.copy_to_clipboard(text)
+        self.app.notify(f"copied {len(text.splitlines())} lines", timeout=2)
+
+    def action_export(self) -> None:
+        """Writes the page into a file of the current folder."""
+        export(self.app, f"handle-{self._key[1]}", self._text())
+
+    def action_library(self) -> None:
+        """With the frames of libraries in the stacks of events, or without."""
+        self._library = not self._library
+        self.repaint_all()
 
     def action_pause(self) -> None:
         """Stops or goes on with the picture."""
-        self._pause()
+        self._main.action_pause()
+
+    def action_owners(self) -> None:
+        """Asks the program who keeps the handle alive."""
+        self._main.action_owners()
+
+    def action_step(self, step: str) -> None:
+        """Moves in time."""
+        self._main.action_step(step)
+
+    def action_live(self) -> None:
+        """Back to now."""
+        self._main.action_live()
+
+    def action_play(self) -> None:
+        """Plays the past, or stands still."""
+        self._main.action_play()
+
+    def action_speed(self, step: int) -> None:
+        """Plays faster, or slower."""
+        self._main.action_speed(step)

@@ -17,7 +17,7 @@ from safehandle_tui.widgets.page import Page
 
 __all__ = ["JumpScreen", "LinesScreen"]
 
-_CLOSE: Final = Key("close", "escape,o,backspace,enter", "Esc", "close", "Close", "", 1)
+_CLOSE: Final = Key("close", "escape,v,backspace,enter", "Esc", "close", "Close", "", 1)
 _KEYS: Final = (_CLOSE, *(key for key in KEYS if key.id == "quit"))
 _LETTERS: Final = dict(zip("shtkagep", MODES, strict=True))
 

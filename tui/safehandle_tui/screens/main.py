@@ -23,7 +23,7 @@ from safehandle_tui.model.modes import MODES
 from safehandle_tui.model.notices import empty_lines, table_title
 from safehandle_tui.model.processes import ALL, PROCESS_COLUMNS, PROCESS_SORT, entries
 from safehandle_tui.model.states import badge, waiting_lines
-from safehandle_tui.model.text import Line, Span, clip, line_width
+from safehandle_tui.model.text import Line, Span, clip, ends, line_width
 from safehandle_tui.model.travel import timeline_line
 from safehandle_tui.screens.commands import Commands
 from safehandle_tui.widgets.filter_bar import FilterBar
@@ -41,14 +41,6 @@ def _ruled(line: Line, cells: int) -> Line:
     title = clip(line, cells - 4)
     rest = cells - line_width(title) - 4
     return (("── ", "rule"), *title, (" " + "─" * max(0, rest), "rule"))
-
-
-def _ends(left: Line, right: Line, cells: int) -> Line:
-    """One line with text at both ends; the right one is kept."""
-    room = cells - line_width(right) - 3
-    left = clip(left, max(0, room))
-    gap = cells - line_width(left) - line_width(right) - 2
-    return ((" ", "text"), *left, (" " * max(1, gap), "text"), *right, (" ", "text"))
 
 
 class MainScreen(Commands):
@@ -138,12 +130,13 @@ class MainScreen(Commands):
             if view.newer is not None:
                 right += [("a newer session began: ", "warn"), ("w", "key"), ("   ", "text")]
         past = view is not None and view.timeline is not None
+        self.query_one(KeyBar).turn(past=past)
         state = view.state if view else "waiting"
         right.append(badge(state, paused=self.spec.paused, past=past))
-        self.query_one("#top", Lines).show([_ends(tuple(left), tuple(right), cells)])
-        headline = _ends(view.headline, view.tally, cells) if view is not None else ()
+        self.query_one("#top", Lines).show([ends(tuple(left), tuple(right), cells)])
+        headline = ends(view.headline, view.tally, cells) if view is not None else ()
         if view is not None and view.timeline is not None:
-            headline = timeline_line(view.timeline, cells)
+            headline = timeline_line(view.timeline, cells, self.player.word)
         self.query_one("#headline", Lines).show([headline])
 
     def _paint_processes(self, view: View) -> None:

@@ -24,12 +24,22 @@ class KeyBar(Widget):
     def __init__(self, keys: Sequence[Key], *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._keys = tuple(keys)
+        self._past = False
+
+    def turn(self, *, past: bool) -> None:
+        """Shows the keys that matter now, or in the past."""
+        if past != self._past:
+            self._past = past
+            self.refresh()
+
+    def _rank(self, key: Key) -> int:
+        return key.past if self._past else key.rank
 
     def fitting(self) -> list[Key]:
         """The keys for which there is room: the least important go first."""
-        chosen = [key for key in self._keys if key.rank]
+        chosen = [key for key in self._keys if self._rank(key)]
         while chosen and self._width(chosen) > self.size.width:
-            chosen.remove(max(chosen, key=lambda key: key.rank))
+            chosen.remove(max(chosen, key=self._rank))
         return chosen
 
     @staticmethod
