@@ -15,9 +15,14 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Final, NamedTuple
 
+from safehandle_debug.ledger.census import Census
+from safehandle_debug.ledger.histories import from_slot
 from safehandle_debug.ledger.ledger import Ledger
 from safehandle_debug.ledger.model import Frame, History
 from safehandle_debug.ledger.sites import site_of
+from safehandle_debug.recording import Recording
+from safehandle_debug.recording import format as shd
+from safehandle_debug.recording.format import EventKind
 
 __all__ = [
     "Growth",
@@ -36,6 +41,8 @@ __all__ = [
 VERSION: Final = 1
 _KIND: Final = "safehandle-snapshot"
 _MINUTE_NS: Final = 60 * 10**9
+_TICKS, _SERIAL = 1, 2  # fields of an event
+_KIND_OFFSET: Final = 60  # bytes
 
 
 class SnapshotError(ValueError):
@@ -119,8 +126,9 @@ def last_moment_ns(ledger: Ledger) -> int | None:
         return None
     header = ledger.recording.header
     if header.finalizing_seq:
-        for raw in ledger.recording.events(after=header.finalizing_seq - 1):
-            return ledger.recording.to_ns(raw.ticks) - 1
+        begun = header.finalizing_seq - 1
+        for _, data in ledger.recording.chunks_between(begun, header.next_seq):
+            return ledger.recording.to_ns(shd.EVENT.unpack_from(data)[_TICKS]) - 1
     return ledger.process.ended_at_ns
 
 
@@ -136,17 +144,40 @@ def held_at(ledger: Ledger, at_ns: int | None = None) -> tuple[list[Held], int]:
     if at_ns is None and ledger.ended != "exit":
         return [_held(each) for each in ledger.open() if _counts(each)], newest
     moment = at_ns if at_ns is not None else last_moment_ns(ledger)
-    found = []
-    if moment is not None:
-        newest = 0
-        for each in ledger.histories():
-            if each.opened_at_ns <= moment:
-                newest = max(newest, each.serial)
-                closed = each.closed_at_ns
-                if (closed is None or closed > moment) and _counts(each):
-                    found.append(_held(each))
-    found.sort(key=lambda held: held.serial)
-    return found, newest
+    if moment is None:
+        return [], newest
+    recording = ledger.recording
+    seq = recording.seq_at(moment)
+    then = {
+        raw.serial: from_slot(raw, recording)
+        for raw in Census(recording, ledger.index).at(seq).open()
+    }
+    # Of what was open before the oldest event that is left, the slots alone tell.
+    then |= {
+        each.serial: each
+        for each in ledger.open()
+        if each.opened_at_ns <= moment and each.serial not in then
+    }
+    found = [_held(each) for _, each in sorted(then.items()) if _counts(each)]
+    newest = _newest_serial(recording, seq)
+    return found, max(newest, max(then, default=0))
+
+
+def _newest_serial(recording: Recording, seq: int) -> int:
+    """Of the handles acquired up to an event."""
+    header = recording.header
+    later = header.newest_serial + 1
+    for _, data in recording.chunks_between(seq, header.next_seq):
+        # A thread's serials grow: the first of each chunk is its least.
+        kinds = data[_KIND_OFFSET :: shd.EVENT.size]
+        number = kinds.find(EventKind.ACQUIRE)
+        while number >= 0:
+            serial = shd.EVENT.unpack_from(data, number * shd.EVENT.size)[_SERIAL]
+            if serial > header.inherited_serials:
+                later = min(later, serial)
+                break
+            number = kinds.find(EventKind.ACQUIRE, number + 1)
+    return later - 1
 
 
 def _counts(history: History) -> bool:
