@@ -11,6 +11,7 @@ import click
 
 from safehandle_debug.cli.group import CliError
 from safehandle_debug.cli.output import format_option, wants_color, write
+from safehandle_debug.cli.progress import progress
 from safehandle_debug.cli.targets import open_ledgers
 from safehandle_debug.findings.wording import plural
 from safehandle_debug.ledger import Growth, Moment, SnapshotError, compare, read_moment, take
@@ -53,7 +54,7 @@ def _moment(name: str) -> Moment:
             raise CliError(f"{name} cannot be read: {error}") from error
         except SnapshotError as error:
             raise CliError(f"{name}: {error}") from error
-    with open_ledgers([name]) as ledgers:
+    with open_ledgers([name]) as ledgers, progress("comparing"):
         return take(ledgers)
 
 

@@ -19,6 +19,7 @@ from safehandle_debug.activate.options import OptionError, parse
 from safehandle_debug.cli import abilities
 from safehandle_debug.cli.abilities import Check
 from safehandle_debug.cli.output import wants_color
+from safehandle_debug.cli.progress import progress
 from safehandle_debug.session import folder_fault, parse_recording_name, sessions_root
 
 _FOUND = 1
@@ -64,7 +65,9 @@ def checks() -> Iterator[Check]:
         abilities.terminal,
         abilities.extras,
     ):
-        yield check()
+        with progress("looking"):
+            found = check()
+        yield found
 
 
 def _python() -> Check:

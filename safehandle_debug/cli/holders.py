@@ -10,6 +10,7 @@ import click
 
 from safehandle_debug.cli.group import CliError
 from safehandle_debug.cli.output import write
+from safehandle_debug.cli.progress import progress
 from safehandle_debug.cli.targets import open_ledgers, targets_argument
 from safehandle_debug.findings.holders import (
     Holders,
@@ -54,7 +55,13 @@ def holders(targets: tuple[str, ...], form: str, wait: float, output: str | None
     as it opens or closes anything.  Of one that was killed nothing is known.
     """
     with open_ledgers(targets) as ledgers:
-        _ask(ledgers, wait)
+        with progress("waiting for answers"):
+            silent = _ask(ledgers, wait)
+        for pid in silent:
+            click.echo(
+                f"Process {pid} has not answered: it does when it next opens or closes anything.",
+                err=True,
+            )
         rows = list(_rows(ledgers))
         names = [(numbered(history), held) for history, held in rows]
         if form == "json":
@@ -71,8 +78,8 @@ def holders(targets: tuple[str, ...], form: str, wait: float, output: str | None
     write(text, output)
 
 
-def _ask(ledgers: Sequence[Ledger], wait: float) -> None:
-    """Asks the processes that run, and waits for their answers."""
+def _ask(ledgers: Sequence[Ledger], wait: float) -> list[int]:
+    """Asks the processes that run, and waits for their answers; those that gave none."""
     asked = {
         ledger.process.pid: (ledger.recording, ask(ledger.recording))
         for ledger in ledgers
@@ -87,11 +94,7 @@ def _ask(ledgers: Sequence[Ledger], wait: float) -> None:
         if time.monotonic() >= until:
             break
         time.sleep(_PAUSE_S)
-    for pid in asked:
-        click.echo(
-            f"Process {pid} has not answered: it does when it next opens or closes anything.",
-            err=True,
-        )
+    return list(asked)
 
 
 def _rows(ledgers: Sequence[Ledger]) -> Iterator[_Row]:

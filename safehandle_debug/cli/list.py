@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from safehandle_debug.cli.output import format_option, wants_color, width, write
+from safehandle_debug.cli.progress import progress
 from safehandle_debug.cli.targets import open_ledgers, targets_argument
 from safehandle_debug.cli.where import chosen, facts, where_option
 from safehandle_debug.ledger import Filter, Frame, History, Ledger, ProcessInfo
@@ -33,13 +34,14 @@ def list_handles(
 ) -> None:
     """Lists open handles: who holds what, since when, acquired where."""
     with open_ledgers(targets) as ledgers:
-        rows = [
-            (ledger.process, history)
-            for ledger in ledgers
-            for history in chosen(
-                ledger, _by_serial(ledger) if everything else ledger.open(), where
-            )
-        ]
+        with progress("listing"):
+            rows = [
+                (ledger.process, history)
+                for ledger in ledgers
+                for history in chosen(
+                    ledger, _by_serial(ledger) if everything else ledger.open(), where
+                )
+            ]
         if form == "json":
             write(json.dumps(_as_json(ledgers, rows), indent=2))
             return

@@ -10,6 +10,7 @@ import click
 
 from safehandle_debug.cli.group import CliError
 from safehandle_debug.cli.output import format_option, wants_color, width, write
+from safehandle_debug.cli.progress import progress
 from safehandle_debug.cli.targets import open_ledgers, targets_argument
 from safehandle_debug.cli.where import EVERYTHING, chosen, concerns, where_option
 from safehandle_debug.findings import (
@@ -71,15 +72,17 @@ def report(
     they are leaks only with --now.
     """
     with open_ledgers(targets) as ledgers:
-        judged = judge(ledgers, now=now, suppressions=suppressions, where=where)
+        with progress("judging"):
+            judged = judge(ledgers, now=now, suppressions=suppressions, where=where)
         reported = judged.reported
-        if form == "json":
-            text = json.dumps(to_json(ledgers, reported, _held(where)), indent=2)
-        elif form != "text":
-            text = _formatted(form, ledgers, reported)
-        else:
-            color = output is None and wants_color(no_color)
-            text = compose(ledgers, judged, color=color, where=where, verbose=verbose)
+        with progress("writing"):
+            if form == "json":
+                text = json.dumps(to_json(ledgers, reported, _held(where)), indent=2)
+            elif form != "text":
+                text = _formatted(form, ledgers, reported)
+            else:
+                color = output is None and wants_color(no_color)
+                text = compose(ledgers, judged, color=color, where=where, verbose=verbose)
     write(text, output)
     failing = ("error",) if fail_on == "error" else ("error", "warning")
     if any(finding.severity in failing for finding in reported):

@@ -8,6 +8,7 @@ import click
 
 from safehandle_debug.cli.group import CliError
 from safehandle_debug.cli.output import write
+from safehandle_debug.cli.progress import progress
 from safehandle_debug.cli.targets import open_ledgers, targets_argument
 from safehandle_debug.ledger import take, write_moment
 
@@ -25,7 +26,7 @@ def snapshot(targets: tuple[str, ...], output: str | None, at: str | None) -> No
     Of a process that ended: those it had not closed.
     """
     after_ns = None if at is None else span_ns(at)
-    with open_ledgers(targets) as ledgers:
+    with open_ledgers(targets) as ledgers, progress("writing"):
         text = write_moment(take(ledgers, after_ns=after_ns))
     write(text, output)
 
