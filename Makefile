@@ -17,7 +17,7 @@ PYTEST ?= -n 2
 SANITIZED ?= tests/core tests/conformance tests/finalization tests/handles tests/marshal tests/watch tests/ledger
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -O1 -g
 
-.PHONY: help demo test lint check-types check-core unit sanitize benchmark soak format expected docs screenshot clean
+.PHONY: help demo test lint check-types check-core unit sanitize benchmark soak format expected cost docs screenshot clean
 
 help: ## Lists what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1 /p' Makefile | while read -r name text; do \
@@ -90,6 +90,9 @@ format: $(VENV)/installed ## Formats Python and C
 
 expected: $(VENV)/installed ## Writes the samples' expected reports anew
 	SAFEHANDLE_UPDATE_EXPECTED=1 $(BIN)/python -m pytest -q tests/samples tests/explain/test_docs.py
+
+cost: $(VENV)/installed ## Measures the costs and writes the page about them
+	$(BIN)/python docs/cost.py
 
 docs: $(VENV)/installed ## The documentation, in build/site; a warning is an error
 	$(BIN)/python -m mkdocs build --strict
