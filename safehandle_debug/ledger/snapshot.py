@@ -20,7 +20,7 @@ from safehandle_debug.ledger.histories import from_slot
 from safehandle_debug.ledger.ledger import Ledger
 from safehandle_debug.ledger.model import Frame, History
 from safehandle_debug.ledger.sites import site_of
-from safehandle_debug.recording import Recording
+from safehandle_debug.recording import RawLive, Recording
 from safehandle_debug.recording import format as shd
 from safehandle_debug.recording.format import EventKind
 
@@ -148,9 +148,9 @@ def held_at(ledger: Ledger, at_ns: int | None = None) -> tuple[list[Held], int]:
         return [], newest
     recording = ledger.recording
     seq = recording.seq_at(moment)
+    slots = Census(recording, ledger.index).at(seq).slots()
     then = {
-        raw.serial: from_slot(raw, recording)
-        for raw in Census(recording, ledger.index).at(seq).open()
+        row[0]: from_slot(RawLive._make(row), recording) for row in shd.LIVE.iter_unpack(slots)
     }
     # Of what was open before the oldest event that is left, the slots alone tell.
     then |= {
