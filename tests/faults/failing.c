@@ -83,6 +83,7 @@ pass(void **real, const char *name, int how, long a, long b, long c, long d,
     }
 
 WRAP(accept4, 0)
+WRAP(clone, 0)
 WRAP(close, REAL_FIRST | IS_CLOSE)
 WRAP(epoll_create1, 0)
 WRAP(epoll_ctl, 0)

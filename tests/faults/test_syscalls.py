@@ -34,6 +34,7 @@ print(json.dumps(told))
 
 ACQUIRING = [
     "accept4",
+    "clone",
     "epoll_create1",
     "eventfd",
     "inotify_init1",
@@ -67,7 +68,7 @@ USING = [
 ]
 SAME = ["fcntl", "fstat", "ftruncate", "mmap", "open", "openat"]  # on other machines
 # What opens nothing by the functions above: libcrypto's objects are memory.
-WITHOUT_ACQUIRING = {"fifo", "key", "process", "held", "python_hook"} | {
+WITHOUT_ACQUIRING = {"fifo", "key", "process_opened", "held", "python_hook"} | {
     *("provider", "provider_key", "crypto_key", "signature", "secret")
 }
 RELEASING = ["close", "munmap", "madvise"]

@@ -35,6 +35,8 @@ SCENARIOS = [
     "poll",
     "inotify",
     "process",
+    "process_opened",
+    "waiting",
     "held",
     "python_hook",
     "cycle",
@@ -175,6 +177,21 @@ def inotify():
 def process():
     with SafeProcessHandle.spawn([true], env={}) as handle:
         handle.wait()
+
+def process_opened():
+    with SafeProcessHandle.open(os.getppid()) as handle:
+        SafeProcessHandle(handle.fileno(), owns_handle=False).pid
+
+def waiting():
+    one, other = ManualResetEvent(), AutoResetEvent(True)
+    try:
+        wait_any([one, other], 0)
+        one.set()
+        other.set()
+        wait_all([one, other], 0)
+    finally:
+        one.close()
+        other.close()
 
 def held():
     with shared.hold(), shared.hold() as fd:
