@@ -426,6 +426,35 @@ def test_somebody_else_was_faster() -> None:
             process.wait()
 
 
+@pytest.mark.parametrize(
+    "ignore",
+    [
+        "signal.signal(signal.SIGCHLD, signal.SIG_IGN)",
+        "os.execv(sys.executable, [sys.executable, __file__])",
+    ],
+    ids=["here", "by_who_ran_us"],
+)
+def test_where_statuses_are_discarded(tmp_path: Path, ignore: str) -> None:
+    """The wait ends with the process, and says why there is no status."""
+    source = f"""
+        import os, signal, sys
+        from safehandle_debug import SafeProcessHandle
+
+        if signal.getsignal(signal.SIGCHLD) != signal.SIG_IGN:
+            signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+            {ignore}
+        with SafeProcessHandle.spawn(["sh", "-c", "read line; exit 3"]) as child:
+            try:
+                child.wait()
+            except ChildProcessError as error:
+                print(error)
+        """
+    assert run_program(source, tmp_path).ok().lines == [
+        "the exit status is lost: this process ignores SIGCHLD, and the kernel keeps no "
+        "status then"
+    ]
+
+
 def test_open_what_is_not_there() -> None:
     with SafeProcessHandle.spawn(["true"]) as process:
         process.wait(60)

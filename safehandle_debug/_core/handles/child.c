@@ -15,6 +15,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -60,6 +61,16 @@ release(int64_t value, void *extra)
 
 /* --- the process's end --------------------------------------------------- */
 
+/* SIGCHLD may be ignored since before this program began: whoever ran it set
+   that, and exec leaves it so. */
+static int
+statuses_are_discarded(void)
+{
+    struct sigaction now;
+    return sigaction(SIGCHLD, NULL, &now) == 0
+           && (now.sa_handler == SIG_IGN || (now.sa_flags & SA_NOCLDWAIT));
+}
+
 /* 1 ended and status known, 0 running, -1 with an exception. Keeps the GIL:
    two threads must not both ask the kernel for a status that is given once. */
 static int
@@ -76,14 +87,19 @@ look(process *self, int fd)
                         WEXITED | WNOHANG | (self->reaps ? 0 : WNOWAIT));
     } while (result < 0 && errno == EINTR);
     if (result < 0) {
-        if (errno == ECHILD) {
+        if (errno != ECHILD) {
+            PyErr_SetFromErrno(PyExc_OSError);
+        }
+        else if (self->reaps && statuses_are_discarded()) {
+            PyErr_SetString(PyExc_ChildProcessError,
+                            "the exit status is lost: this process ignores "
+                            "SIGCHLD, and the kernel keeps no status then");
+        }
+        else {
             PyErr_SetString(PyExc_ChildProcessError,
                             "only its parent gets the exit status of a "
                             "process, and once: this is not our child, or "
                             "somebody else has waited for it");
-        }
-        else {
-            PyErr_SetFromErrno(PyExc_OSError);
         }
         return -1;
     }
