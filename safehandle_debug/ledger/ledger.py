@@ -270,6 +270,14 @@ class Ledger:
             del self._followed[next(iter(self._followed))]
         return self._with_events({serial: events}).get(serial)
 
+    def history_until(self, serial: int, seq: int) -> History | None:
+        """One handle as it was right after an event, with all its events up to
+        that; None when nothing is known.
+
+        It knows of what refresh() has taken in."""
+        events = self.recording.events_within(serial, self.index.stretches(serial, seq))
+        return histories.from_events(events, None, self.recording) if events else None
+
     def histories_of(self, serials: Collection[int]) -> list[History]:
         """Several handles with all their events, in one pass; those of which
         nothing is known are left out."""

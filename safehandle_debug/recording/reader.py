@@ -14,7 +14,7 @@ import mmap
 import os
 import sys
 from bisect import bisect_right
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, Self
@@ -170,22 +170,13 @@ class Recording:
         released are left out first."""
         if not 0 < serial < 1 << 64:
             return []
-        needle = serial.to_bytes(8, sys.byteorder)
-        probe = 0 if sys.byteorder == "little" else 7  # its byte that varies most
-        size = shd.EVENT.size
-        found: list[RawEvent] = []
-        for _, data in self.read_new(cursor or Cursor()):
-            column = data[_SERIAL_OFFSET + probe :: size]
-            number = column.find(needle[probe])
-            while number >= 0:
-                at = number * size
-                if data.startswith(needle, at + _SERIAL_OFFSET):
-                    found.append(RawEvent._make(shd.EVENT.unpack_from(data, at)))
-                number = column.find(needle[probe], number + 1)
-            if len(found) > _TOO_MANY:
-                thin(found)
-        thin(found)
-        return found
+        return _only(serial, (data for _, data in self.read_new(cursor or Cursor())))
+
+    def events_within(self, serial: int, stretches: Iterable[tuple[int, int]]) -> list[RawEvent]:
+        """The recorded events of one handle after the one seq and up to the
+        other of each pair, ordered by seq and thinned as by events_of."""
+        chunks = (data for each in stretches for _, data in self.chunks_between(*each))
+        return _only(serial, chunks) if 0 < serial < 1 << 64 else []
 
     def events_of_many(self, serials: Collection[int]) -> dict[int, list[RawEvent]]:
         """The recorded events of several handles in one pass.
@@ -333,3 +324,23 @@ class Recording:
         except (ValueError, RecursionError):
             return {}
         return meta if isinstance(meta, dict) else {}
+
+
+def _only(serial: int, chunks: Iterable[bytes]) -> list[RawEvent]:
+    """The events of one handle among packed ones."""
+    needle = serial.to_bytes(8, sys.byteorder)
+    probe = 0 if sys.byteorder == "little" else 7  # its byte that varies most
+    size = shd.EVENT.size
+    found: list[RawEvent] = []
+    for data in chunks:
+        column = data[_SERIAL_OFFSET + probe :: size]
+        number = column.find(needle[probe])
+        while number >= 0:
+            at = number * size
+            if data.startswith(needle, at + _SERIAL_OFFSET):
+                found.append(RawEvent._make(shd.EVENT.unpack_from(data, at)))
+            number = column.find(needle[probe], number + 1)
+        if len(found) > _TOO_MANY:
+            thin(found)
+    thin(found)
+    return found

@@ -300,3 +300,53 @@ def test_several_histories_in_one_pass(tmp_path: Path) -> None:
         found = ledger.histories_of([serials[0], serials[2], 99])
         assert [history.serial for history in found] == [serials[0], serials[2]]
         assert [event.kind for event in found[0].events] == ["acquire", "close"]
+
+
+@pytest.mark.parametrize("many", [1, 3000])
+def test_a_history_up_to_an_event(tmp_path: Path, many: int) -> None:
+    """Only what had happened by then, wherever in the recording that is."""
+    book = RecordingBuilder()
+    stack = book.stack_here()
+    old = book.acquire(stack=stack)
+    book.add_ref(old)
+    for _ in range(many):
+        book.close(book.acquire(stack=stack))
+    middle = book.seq
+    book.release(old)
+    for _ in range(many):
+        book.close(book.acquire(stack=stack))
+    book.close(old, Ending.EXITED)
+    with Ledger(open_recording(book.write(tmp_path))) as ledger:
+        ledger.refresh()
+        for seq, kinds, ending in (
+            (1, ["acquire"], None),
+            (middle, ["acquire", "add-ref"], None),
+            (book.seq - 1, ["acquire", "add-ref", "release"], None),
+            (book.seq, ["acquire", "add-ref", "release", "close"], "exited"),
+        ):
+            history = ledger.history_until(old, seq)
+            assert history is not None
+            assert [event.kind for event in history.events] == kinds
+            assert history.ending == ending
+        assert ledger.history_until(old, 0) is None
+        assert ledger.history_until(10**6, book.seq) is None
+        looked_at = sum(until - after for after, until in ledger.index.stretches(old, book.seq))
+        assert looked_at <= max(3 * 1024, len(kinds))
+
+
+@given(
+    rows=st.lists(st.tuples(st.integers(1, 3000), st.integers(0, 40)), max_size=3000),
+    serial=st.integers(0, 41),
+    until=st.integers(0, 3001),
+)
+@settings(max_examples=50)
+def test_stretches_miss_no_event(rows: list[tuple[int, int]], serial: int, until: int) -> None:
+    """In whatever order they are taken in."""
+    index = Index()
+    for seq, each in rows:
+        index.take([(seq, packed([event(seq, each, EventKind.ADD_REF)]))], None)
+    ranges = index.stretches(serial, until)
+    assert all(after < last <= until for after, last in ranges)
+    for seq, each in rows:
+        if each == serial and seq <= until:
+            assert any(after < seq <= last for after, last in ranges)

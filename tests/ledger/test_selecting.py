@@ -424,3 +424,16 @@ def test_what_a_question_raises_comes_out() -> None:
         selection.sorted([(index.STACK, index.NONE, bad)], False, 0)
     with pytest.raises(IndexError):
         selection[499]
+
+
+def test_states_and_ages_of_odd_handles() -> None:
+    """What an import opened was not left behind; a clock that was set back
+    makes no age negative."""
+    lost = LIVES.index("left") | Ending.LOST << 8
+    rows = [(n, 50, 0, 0, 0, 0, 0, 0, 0, 0, flags, 0, 0) for n, flags in ((1, 0), (2, 32))]
+    handles = Handles([(slots_of(rows), None, lost)], 0, 1, (0, 1000, 1.0), until=900)
+    selection = Selection((handles,))
+    assert [LIVES[selection[at][3] & 0xFF] for at in (0, 1)] == ["left", "ended"]
+    at_most_0 = [[(False, [[(1, index.AGE, 1, 0)]])]]
+    at_least_0 = [[(False, [[(1, index.AGE, 3, 0)]])]]
+    assert len(selection.where(at_most_0, 0)) == len(selection.where(at_least_0, 0)) == 2

@@ -9,6 +9,7 @@
  *   asked.c   answers of Python's that are asked for once
  *   moments.c copies of both, so that any moment can be had again
  *   ended.c   the handles that ended last
+ *   stretches.c where the events of a handle may be
  *   module.c  the Python type that puts them together
  *
  * and what a view needs of many handles without a Python object for each:
@@ -132,6 +133,29 @@ bool idx_ended_note(idx_ended *ended, const shd_live *handle,
  * that only the end of the interpreter closed. */
 PyObject *idx_ended_packed(const idx_ended *ended, bool left);
 void idx_ended_clear(idx_ended *ended);
+
+/* --- stretches.c --- */
+
+typedef struct {
+    uint64_t first; /* seqs */
+    uint64_t last;
+    uint64_t least; /* serials */
+    uint64_t greatest;
+} idx_stretch;
+
+typedef struct {
+    idx_stretch *all;
+    size_t count;
+    size_t room;
+    size_t in_last; /* events */
+} idx_stretches;
+
+bool idx_stretches_note(idx_stretches *stretches, const shd_event *event);
+/* [(seq, seq), ...]: after the one and up to the other, and up to `until`,
+ * there may be events of the handle. */
+PyObject *idx_stretches_of(const idx_stretches *stretches, uint64_t serial,
+                           uint64_t until);
+void idx_stretches_clear(idx_stretches *stretches);
 
 /* --- merge.c --- */
 

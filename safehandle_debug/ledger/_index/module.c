@@ -21,6 +21,7 @@ typedef struct {
     idx_places places;
     idx_moments moments;
     idx_ended ended;
+    idx_stretches stretches;
     idx_asked asked;
     PyObject *question; /* NULL, or which closes are told beside */
     uint64_t events;
@@ -286,6 +287,9 @@ take_and_note(void *context, const shd_event *event)
         && self->alarm_count < MOST_ALARMS && !note_alarm(self, event->seq)) {
         return no_memory();
     }
+    if (!idx_stretches_note(&self->stretches, event)) {
+        return no_memory();
+    }
     return idx_moments_note(&self->moments, &self->open, &self->places,
                             self->newest_seq)
                ? 0
@@ -521,6 +525,7 @@ index_free(Index *self)
     idx_asked_clear(&self->asked);
     free(self->alarms);
     idx_ended_clear(&self->ended);
+    idx_stretches_clear(&self->stretches);
     Py_CLEAR(self->question);
 }
 
@@ -573,6 +578,21 @@ index_restored(Index *self, PyObject *args)
         then->newest_seq = moment->seq;
     }
     return (PyObject *)then;
+}
+
+PyDoc_STRVAR(stretches_doc,
+             "stretches($self, serial, until, /)\n--\n\n"
+             "Where the events of a handle may be, up to an event: (after,\n"
+             "up to) pairs of seqs.");
+
+static PyObject *
+index_stretches(Index *self, PyObject *args)
+{
+    unsigned long long serial, until;
+    if (!PyArg_ParseTuple(args, "KK:stretches", &serial, &until)) {
+        return NULL;
+    }
+    return idx_stretches_of(&self->stretches, serial, until);
 }
 
 PyDoc_STRVAR(alarms_doc,
@@ -644,6 +664,7 @@ static PyMethodDef index_methods[] = {
     {"before", (PyCFunction)index_before, METH_O, before_doc},
     {"restored", (PyCFunction)index_restored, METH_VARARGS, restored_doc},
     {"ended", (PyCFunction)index_ended, METH_VARARGS, ended_doc},
+    {"stretches", (PyCFunction)index_stretches, METH_VARARGS, stretches_doc},
     {"alarms", (PyCFunction)index_alarms, METH_NOARGS, alarms_doc},
     {NULL},
 };

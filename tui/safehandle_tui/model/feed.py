@@ -313,7 +313,8 @@ class Feed:
         row = self._rows[first if cursor is None else cursor] if self._rows else None
         if spec.pinned and spec.selected is not None:
             track = self._tracks.get(Path(spec.selected[0]))
-            row = (track.row_of(spec.selected[1]) if track is not None else None) or row
+            if track is not None:
+                row = track.row_of(spec.selected[1], build.seq_of(track)) or row
         return build.detail(row) if row is not None else None
 
     def _hidden(self, spec: ViewSpec, tracks: Sequence[Track], build: Builder) -> frozenset[str]:

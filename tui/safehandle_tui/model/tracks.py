@@ -189,23 +189,30 @@ class Track:
         """The counts of its sites and its past; None when it cannot be read."""
         return None if self._cut else self._numbers
 
-    def history(self, serial: int) -> History | None:
-        """One handle with all its events; None when it cannot be read."""
+    def history(self, serial: int, seq: int | None = None) -> History | None:
+        """One handle with all its events, or those up to one; None when it
+        cannot be read."""
         if self._ledger is None or self._cut:
             return None
         try:
+            if seq is not None:
+                return self._ledger.history_until(serial, seq)
             return self._ledger.history(serial)
         except RecordingError as error:
             self.error = str(error)
             return None
 
-    def row_of(self, serial: int) -> HandleRow | None:
-        """A handle as it is now, wherever it went; None when not known."""
-        history = self.history(serial)
+    def row_of(self, serial: int, seq: int | None = None) -> HandleRow | None:
+        """A handle as it is now, or was after an event, wherever it went; None
+        when not known."""
+        history = self.history(serial, seq)
         if history is None:
             return None
         cwd = self.info.cwd if self.info else ""
         row = HandleRow(history, process=str(self.path), cwd=cwd)
+        if seq is not None:
+            row.life = "open" if history.ending is None else "ended"
+            return row
         row.problem = self._problems().get(serial, "")
         row.life = self._life(history)
         row.until_ns = self._until_ns

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from safehandle_debug.ledger import Frame, History
+from safehandle_debug.ledger import Frame
 from safehandle_debug.ledger._index import NONE, TYPE
 from safehandle_debug.ledger.selecting import State
 from safehandle_debug.ledger.verdict import Evidence, merged, typical_ns
@@ -299,17 +299,19 @@ class Builder:
             return self._frame(row)
         return None
 
+    def seq_of(self, track: Track) -> int | None:
+        """The last event of a process that counts; None: all do."""
+        return self._seqs.get(track.path)
+
     def track_of(self, process: str) -> Track | None:
         return next((track for track in self._shown if str(track.path) == process), None)
 
     def _handle(self, row: HandleRow) -> HandleDetail:
         track = self.track_of(row.key[0])
-        history = track.history(row.serial) if track is not None else None
-        over = track is not None and track.info is not None and track.info.ended == "exit"
         seq = self._seqs.get(Path(row.key[0]))
-        if history is not None and seq is not None:
-            history = _cut(history, seq)
-            over = False
+        history = track.history(row.serial, seq) if track is not None else None
+        ended = track is not None and track.info is not None and track.info.ended == "exit"
+        over = ended and seq is None
         detail = handle_detail(
             row, history or row.history, self._files, over=over, cwd=self._cwd(row.key[0])
         )
@@ -422,13 +424,3 @@ class Shelves:
         while len(self._bunches) > _SHELVES:
             del self._bunches[next(iter(self._bunches))]
         return known[1]
-
-
-def _cut(history: History, seq: int) -> History:
-    """The history as it was right after an event."""
-    history.events = [event for event in history.events if event.seq <= seq]
-    if history.events:
-        history.refs = history.events[-1].refs
-    history.ending = None
-    history.closed_at_ns = None
-    return history
