@@ -569,3 +569,52 @@ def test_files_and_sockets_of_any_code_have_holders(tmp_path: Path) -> None:
         "FileIO": ("__main__.KEPT['file'].buffer.raw",),
         "socket": ("__main__.KEPT['socket']",),
     }
+
+
+def test_child_processes_have_holders(tmp_path: Path) -> None:
+    """As their Popen, or as nothing but a number."""
+    done = run_program(
+        """
+        import os, subprocess
+        KEPT = {}
+        def main():
+            KEPT["popen"] = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
+            pid = os.fork()
+            if pid == 0:
+                os._exit(0)
+            KEPT["pid"] = pid
+            print(KEPT["popen"].pid, pid)
+        main()
+        """,
+        tmp_path,
+        level="full,fds=on",
+    ).ok()
+    popen, pid = map(int, done.lines[0].split())
+    with Ledger(open_recording(done.recordings[0])) as ledger:
+        ledger.refresh()
+        held = {finding.handle.value: finding.holders for finding in find(ledger)}
+
+    assert held[popen] == ("__main__.KEPT['popen']",)
+    assert held[pid] == (f"nothing; the number {pid} stands in __main__.KEPT['pid']",)
+
+
+@pytest.mark.parametrize(
+    ("links", "text"),
+    [
+        (["app.CACHE", "['x']", ".index"], "app.CACHE['x'].index"),
+        (["local pool of main (app.py:3)"], "local pool of main (app.py:3)"),
+        (["local pool of main (app.py:3)", "['x']"], "local pool['x'] of main (app.py:3)"),
+        (
+            ["task 'a'", ", local file of read", ".buffer", ".raw"],
+            "task 'a', local file.buffer.raw of read",
+        ),
+        (
+            ["local give of main (app.py:3)", ", closure pool", "[0]"],
+            "local give of main (app.py:3), closure pool[0]",
+        ),
+        (["thread 'local a of b', local c of d (e.py:1)", ".f"], None),
+    ],
+)
+def test_where_a_local_is_comes_after_what_is_in_it(links: list[str], text: str | None) -> None:
+    chain = Chain(tuple(Link(each, "object") for each in links))
+    assert chain.text == (text or "thread 'local a of b', local c.f of d (e.py:1)")

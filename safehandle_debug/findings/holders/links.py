@@ -18,7 +18,7 @@ from typing import Any, Final
 from safehandle_debug.findings.holders.model import Chain, Link
 from safehandle_debug.findings.holders.roots import frame_variables
 
-__all__ = ["chain", "type_name"]
+__all__ = ["chain", "own_dict", "type_name"]
 
 _LONGEST: Final = 40  # characters of a key
 # By id: a metaclass may say how its classes are hashed.
@@ -102,7 +102,7 @@ def _is_namespace(before: object, names: dict[Any, Any]) -> bool:
     """True when the dict is the attributes of an object, not a dict it has."""
     if issubclass(type(before), type):
         return True
-    return _own_dict(before) is names
+    return own_dict(before) is names
 
 
 def _in_sequence(before: object, holder: Sequence[object], held: object) -> str:
@@ -148,7 +148,7 @@ def _builtin(holder: object, field: str) -> object:
 
 
 def _in_object(holder: object, held: object) -> str:
-    own = _own_dict(holder)
+    own = own_dict(holder)
     if held is own:
         return ""
     for key, value in list(own.items()) if own is not None else ():
@@ -170,7 +170,9 @@ def _in_object(holder: object, held: object) -> str:
     return "" if id(type(held)) in _SUSPENDED else f", its {type_name(held)}"
 
 
-def _own_dict(holder: object) -> dict[Any, Any] | None:
+def own_dict(holder: object) -> dict[Any, Any] | None:
+    """The attributes that an object has in a dict; None: it has none, or code of
+    the program would say which."""
     for base in _mro_of(type(holder)):
         descriptor = _attributes_of(base).get("__dict__")
         if type(descriptor) is types.GetSetDescriptorType:

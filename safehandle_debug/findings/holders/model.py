@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Final, Self
 
 __all__ = ["Chain", "Holders", "Link"]
+
+_LOCAL: Final = re.compile(r"((?:.*, )?local \w+)( of .+)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +28,17 @@ class Chain:
 
     @property
     def text(self) -> str:
-        """`app.CACHE['main'].index`."""
-        return "".join(link.text for link in self.links)
+        """`app.CACHE['main'].index`, `local pool['x'] of main (app.py:3)`."""
+        parts, where = [], ""
+        for link in self.links:
+            local = _LOCAL.fullmatch(link.text)
+            if local is not None or link.text.startswith(", "):
+                parts.append(where)
+                where = ""
+            # Where a variable is comes after what is in it.
+            parts.append(link.text if local is None else local[1])
+            where = where if local is None else local[2]
+        return "".join([*parts, where])
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Where the number of a descriptor stands that nothing owns.
+"""Where the number of a descriptor or a child process stands that nothing owns.
 
 A number keeps nothing open, and the same number may mean anything else: what is
 said of it is where it stands, in what the program itself has written, and no
@@ -20,9 +20,10 @@ from typing import Any, Final
 from safehandle_debug.findings.holders.links import chain
 from safehandle_debug.ledger import is_library
 
-__all__ = ["LEAST", "MOST_PLACES", "RAW", "standing"]
+__all__ = ["CHILD", "LEAST", "MOST_PLACES", "RAW", "standing"]
 
-RAW: Final = "raw"  # the owner of what nothing owns
+RAW: Final = "raw"  # the owner of a descriptor that nothing owns
+CHILD: Final = "child"  # of a child process, which an object may have
 LEAST: Final = 3  # below it are the standard streams
 MOST_PLACES: Final = 3  # where a number stands oftener it says nothing
 

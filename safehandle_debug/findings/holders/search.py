@@ -19,9 +19,9 @@ from typing import Any, Final, NamedTuple
 
 from safehandle_debug import _native
 from safehandle_debug.findings.holders.cycles import why_alive
-from safehandle_debug.findings.holders.links import chain
+from safehandle_debug.findings.holders.links import chain, own_dict
 from safehandle_debug.findings.holders.model import Chain, Holders
-from safehandle_debug.findings.holders.numbers import LEAST, RAW, standing
+from safehandle_debug.findings.holders.numbers import CHILD, LEAST, RAW, standing
 from safehandle_debug.findings.holders.roots import (
     Root,
     is_foreign_code,
@@ -48,6 +48,8 @@ class Target(NamedTuple):
     value: int
 
 
+# What the ledger calls the owners of child processes.
+_CHILDREN: Final = frozenset({CHILD, "Popen", "Process"})
 _HANDLES: Final = (_native.SafeHandle, _native.CriticalHandle)
 
 
@@ -116,7 +118,10 @@ def search(
         most: the most objects to look at.
         extra: roots to look at before all others.
     """
-    wanted = {(target.owner, target.value): target.serial for target in targets}
+    wanted = {
+        (CHILD if target.owner in _CHILDREN else target.owner, target.value): target.serial
+        for target in targets
+    }
     walk = _Walk(wanted, time.thread_time() + seconds, most)
     cut = walk.run([*extra, *roots()])
     reason = {None: None, "time": f"after {seconds:g} s", "size": f"after {most:,} objects"}[cut]
@@ -125,7 +130,7 @@ def search(
         for key, serial in wanted.items()
     }
     lost = {key: serial for key, serial in wanted.items() if not found[serial].chains}
-    bare = {key: lost.pop(key) for key in list(lost) if key[0] == RAW and key[1] >= LEAST}
+    bare = {key: lost.pop(key) for key in list(lost) if _is_number(*key)}
     for (_, value), serial in bare.items():
         places = walk.places_of(value)
         if places or cut is None:
@@ -133,6 +138,11 @@ def search(
     if lost and cut is None:
         found |= why_alive(lost, walk.seen, walk.key_of, walk.deadline)
     return found
+
+
+def _is_number(owner: str, value: int) -> bool:
+    """True for what may be known by its bare number."""
+    return owner in (RAW, CHILD) and value >= LEAST
 
 
 def _if_few(walk: _Walk, key: Key, reason: str | None) -> str | None:
@@ -151,7 +161,7 @@ class _Walk:
         # Numbers that nothing owns, and where they stand: all of them, so that
         # the walk is not over when it has met one.
         self._numbers: dict[int, list[tuple[int, int | None, str]]] = {
-            value: [] for name, value in wanted if name == RAW and value >= LEAST
+            value: [] for name, value in wanted if _is_number(name, value)
         }
         self._library: set[int] = set()  # roots that are no part of the program
         self._most = most
@@ -219,7 +229,9 @@ class _Walk:
         """(class name, value) of an object that owns a handle; None of others."""
         read = self._kind(type(thing)).read
         value = None if read is None else read(thing)
-        return None if value is None else (_name_of(type(thing)), value)
+        if value is None:
+            return None
+        return (CHILD if read is _child else _name_of(type(thing)), value)
 
     def _kind(self, kind: type) -> _Kind:
         # By id: a metaclass may say how its classes are hashed.
@@ -311,12 +323,22 @@ def _reader_of(kind: type) -> Callable[[Any], int | None] | None:
         owner = getattr(sys.modules.get(module), name, None)
         if isinstance(owner, type) and issubclass(kind, owner):
             return functools.partial(_descriptor, owner.fileno)  # type: ignore[attr-defined]
+    for module in ("subprocess", "multiprocessing.popen_fork"):
+        owner = getattr(sys.modules.get(module), "Popen", None)
+        if isinstance(owner, type) and issubclass(kind, owner):
+            return _child
     return None
 
 
 def _value(value: Any, closed: Any, owner: object) -> int | None:
     # Its number may be another's by now.
     return None if closed.__get__(owner) else int(value.__get__(owner))
+
+
+def _child(owner: Any) -> int | None:
+    names = own_dict(owner) or {}
+    pid = names.get("pid")
+    return pid if type(pid) is int and names.get("returncode") is None else None
 
 
 def _descriptor(fileno: Callable[[Any], int], owner: object) -> int | None:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from safehandle_debug import _native
 from safehandle_debug.findings.holders.model import Holders
-from safehandle_debug.findings.holders.numbers import RAW
+from safehandle_debug.findings.holders.numbers import CHILD, RAW
 from safehandle_debug.findings.holders.search import MOST_OBJECTS, SECONDS, Target, search
 from safehandle_debug.ledger.replay import Key
 from safehandle_debug.recording import Recording, open_recording
@@ -71,7 +71,7 @@ def _open_targets(path: str) -> list[Target]:
             if raw.flags & _NOT_OURS or raw.serial <= recording.header.inherited_serials:
                 continue
             info = recording.type(raw.type)
-            owner = info.name
+            owner = CHILD if info.space == "pid" and info.name == RAW else info.name
             if owner in _NO_OBJECT or (owner == RAW and info.space != "fd"):
                 continue
             key = Key(raw.type, raw.stack, 0, False, 0)
