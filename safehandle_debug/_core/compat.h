@@ -87,7 +87,9 @@ shd_frame_lasti(shd_frame *frame)
 static inline int
 shd_is_finalizing(void)
 {
-#if PY_VERSION_HEX < 0x030D0000
+#if PY_VERSION_HEX < 0x030C0000
+    return _PyRuntimeState_GetFinalizing(&_PyRuntime) != NULL;
+#elif PY_VERSION_HEX < 0x030D0000
     return _Py_IsFinalizing();
 #else
     return Py_IsFinalizing();

@@ -36,7 +36,7 @@ static _Atomic uint32_t used;   /* blocks ever used */
 static _Atomic uint32_t backed; /* blocks whose storage is secured */
 static _Atomic int growing;     /* a thread secures more */
 static _Atomic int disk_full;
-static uint32_t capacity;
+uint32_t shd_recorder_capacity; /* blocks that the file may have */
 
 /* Numbers from 1 of blocks that no thread owns any more, oldest first; twice
    as many places as there are blocks. */
@@ -44,7 +44,7 @@ static _Atomic uint32_t *ring;
 static uint64_t ring_mask;
 static _Atomic uint64_t ring_first, ring_next;
 
-static _Atomic(shd_live *) *live_blocks; /* by slot / SHD_LIVE_A_BLOCK */
+_Atomic(shd_live *) *shd_recorder_live_blocks; /* by slot / SHD_LIVE_A_BLOCK */
 static size_t account_size; /* bytes of both, which are one mapping */
 
 static _Atomic(shd_block_head *) pools[SHD_BLOCK_DATA + 1][POOL];
@@ -90,7 +90,7 @@ shd_blocks_prepare(uint32_t blocks)
     }
     ring = memory;
     ring_mask = places - 1;
-    live_blocks = (void *)((uint32_t *)memory + places);
+    shd_recorder_live_blocks = (void *)((uint32_t *)memory + places);
     account_size = size;
     return 0;
 }
@@ -98,7 +98,7 @@ shd_blocks_prepare(uint32_t blocks)
 void
 shd_blocks_begin(uint32_t blocks, uint32_t secured)
 {
-    capacity = blocks;
+    shd_recorder_capacity = blocks;
     used = 0;
     backed = secured;
     growing = 0;
@@ -136,7 +136,8 @@ secure(uint64_t offset, uint64_t length)
 static int
 can_grow(void)
 {
-    return atomic_load(&backed) < capacity && !atomic_load(&disk_full);
+    return atomic_load(&backed) < shd_recorder_capacity
+           && !atomic_load(&disk_full);
 }
 
 /* 0 when another thread is at it. */
@@ -149,7 +150,8 @@ grow(void)
     uint32_t from = atomic_load(&backed);
     uint32_t step = from / 4;
     step = step < LARGEST_STEP ? step : LARGEST_STEP;
-    step = step < capacity - from ? step : capacity - from;
+    step = step < shd_recorder_capacity - from ? step
+                                               : shd_recorder_capacity - from;
     if (step && !atomic_load(&disk_full)) {
         int kept = errno;
         int error = secure(SHD_HEADER_SIZE + (uint64_t)from * SHD_BLOCK_SIZE,
@@ -310,13 +312,13 @@ shd_blocks_put_back(int type, shd_block_head *block)
 }
 
 shd_live *
-shd_blocks_live(uint32_t index, int make)
+shd_blocks_live(uint32_t index)
 {
-    if (index >= capacity) {
+    if (index >= shd_recorder_capacity) {
         return NULL;
     }
-    shd_live *slots = atomic_load(&live_blocks[index]);
-    if (slots != NULL || !make) {
+    shd_live *slots = atomic_load(&shd_recorder_live_blocks[index]);
+    if (slots != NULL) {
         return slots;
     }
     shd_block_head *block = shd_blocks_take(SHD_BLOCK_LIVE, 0);
@@ -327,8 +329,8 @@ shd_blocks_live(uint32_t index, int make)
     atomic_store_explicit((_Atomic uint32_t *)&block->committed,
                           SHD_BLOCK_SIZE - SHD_BLOCK_HEAD_SIZE,
                           memory_order_release);
-    if (!atomic_compare_exchange_strong(&live_blocks[index], &slots,
-                                        (shd_live *)(block + 1))) {
+    if (!atomic_compare_exchange_strong(&shd_recorder_live_blocks[index],
+                                        &slots, (shd_live *)(block + 1))) {
         /* Another thread made it meanwhile. */
         block->committed = 0;
         block->type = SHD_BLOCK_FREE;

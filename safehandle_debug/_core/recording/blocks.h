@@ -26,8 +26,9 @@ void shd_blocks_retire(shd_block_head *block);
 shd_block_head *shd_blocks_borrow(int type, uint32_t size);
 void shd_blocks_put_back(int type, shd_block_head *block);
 
-/* The block that begins with live slot `index` + 1; it is made when `make`.*/
-shd_live *shd_blocks_live(uint32_t index, int make);
+/* The slots of the block of LIVE slots with this number, from 0, which is made
+ * if need be; NULL when there is no room. */
+shd_live *shd_blocks_live(uint32_t index);
 
 /* errno of a growth that failed, or 0. */
 int shd_blocks_disk_full(void);

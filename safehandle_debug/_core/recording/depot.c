@@ -205,6 +205,22 @@ shd_depot_detail_string(const char *utf8)
     return intern(SHD_DATA_STRING, utf8, strlen(utf8), DETAILS_SHARE);
 }
 
+uint32_t
+shd_depot_path(shd_thread *thread, const char *path)
+{
+    if (thread->path != 0 && thread->path_epoch == shd_rec.epoch) {
+        const shd_data_head *known =
+            (const shd_data_head *)(shd_rec.map + (uint64_t)thread->path * 8);
+        if (strncmp(path, (const char *)(known + 1), known->size) == 0
+            && path[known->size] == 0) {
+            return thread->path;
+        }
+    }
+    thread->path = shd_depot_detail_string(path);
+    thread->path_epoch = shd_rec.epoch;
+    return thread->path;
+}
+
 /* --- texts ------------------------------------------------------------------- */
 
 /* UTF-8 of any str, lone surrogates as three bytes each; its size, or 0 when

@@ -2,14 +2,8 @@
  *
  * Every function marks its thread as inside while it touches the recording,
  * and finds out only then whether there still is one. */
-#include "record.h"
-
-#include "atomics.h"
-#include "clock.h"
 #include "depot.h"
-#include "table.h"
-#include "unwind.h"
-#include "watch/owners.h"
+#include "parts.h"
 #include "watch/state.h"
 
 #include <stdlib.h>
@@ -21,7 +15,7 @@ int shd_listening;
 
 static _Atomic int child_pending; /* a forked child has no file yet */
 static char *test_name;           /* malloc'ed, or NULL */
-static _Atomic uint64_t test;     /* epoch << 32 | STRING id */
+_Atomic uint64_t shd_record_test;
 
 /* --- switching --------------------------------------------------------------- */
 
@@ -34,7 +28,7 @@ renew_test(void)
         id = shd_depot_string(test_name);
         shd_thread_leave(thread);
     }
-    atomic_store(&test, (uint64_t)shd_rec.epoch << 32 | id);
+    atomic_store(&shd_record_test, (uint64_t)shd_rec.epoch << 32 | id);
 }
 
 void
@@ -68,11 +62,8 @@ shd_record_forked(void)
 }
 
 int
-shd_record_ready(void)
+shd_record_begin_late(void)
 {
-    if (shd_recording()) {
-        return 1;
-    }
     if (!atomic_load_explicit(&child_pending, memory_order_relaxed)
         || !atomic_exchange(&child_pending, 0)) {
         return 0;
@@ -83,47 +74,6 @@ shd_record_ready(void)
 }
 
 /* --- places ------------------------------------------------------------------ */
-
-/* As shd_thread_enter(); what happens in the middle of the recorder's own work
-   is counted as dropped. */
-static int
-enter(shd_thread *thread)
-{
-    if (shd_thread_enter(thread)) {
-        return 1;
-    }
-    if (atomic_load_explicit(&thread->inside, memory_order_relaxed)
-        && shd_recording()) {
-        shd_recorder_count(&shd_rec.header->dropped_events, 1);
-    }
-    return 0;
-}
-
-static inline void
-fill_in(shd_place *here, shd_thread *thread)
-{
-    uint64_t word = atomic_load_explicit(&test, memory_order_relaxed);
-    here->thread = thread;
-    here->epoch = shd_rec.epoch;
-    here->test = (uint32_t)(word >> 32) == here->epoch ? (uint32_t)word : 0;
-    here->stack = 0;
-    here->importing = 0;
-    here->unsure = 0;
-}
-
-static inline void
-capture(shd_place *here, PyThreadState *tstate, enum shd_walker walker)
-{
-    here->stack = shd_unwind_capture(here->thread, tstate, walker);
-    here->importing = shd_unwind_importing(here->thread);
-}
-
-static shd_live *
-recorded_slot(uint32_t slot, uint64_t serial)
-{
-    shd_live *live = slot == 0 ? NULL : shd_recorder_live_if_made(slot);
-    return live != NULL && live->serial == serial ? live : NULL;
-}
 
 /* The task of the events that lack it is the one that runs now, if nothing has
    changed since. */
@@ -141,7 +91,7 @@ settle_tasks(shd_thread *thread)
         }
         atomic_store_explicit((_Atomic uint32_t *)&at->event->task,
                               thread->task, memory_order_relaxed);
-        shd_live *live = recorded_slot(at->slot, at->serial);
+        shd_live *live = shd_record_slot(at->slot, at->serial);
         if (live != NULL && live->task == 0 && shd_recorder_live_try(live)) {
             live->task = thread->task;
             shd_recorder_live_end(live);
@@ -150,9 +100,9 @@ settle_tasks(shd_thread *thread)
     thread->unsure = 0;
 }
 
-static void
-keep_unsure(const shd_place *here, shd_event *event, shd_block_head *block,
-            const shd_subject *subject)
+void
+shd_record_keep_unsure(const shd_place *here, shd_event *event,
+                       shd_block_head *block, const shd_subject *subject)
 {
     shd_thread *thread = here->thread;
     if (thread->unsure_epoch != shd_rec.epoch
@@ -178,15 +128,15 @@ enter_held(shd_place *here, PyThreadState *tstate, int stack)
     shd_interp *state = shd_interp_of(tstate);
     here->thread_id = shd_thread_named_id(thread);
     here->task = state == NULL ? 0 : shd_thread_task(thread, state, tstate);
-    if (!enter(thread)) {
+    if (!shd_record_enter(thread)) {
         return 0;
     }
-    fill_in(here, thread);
+    shd_place_fill_in(here, thread);
     if (thread->unsure) {
         settle_tasks(thread);
     }
     if (stack) {
-        capture(here, tstate, SHD_WALKER_ASKING);
+        shd_place_capture(here, tstate, SHD_WALKER_ASKING);
     }
     return 1;
 }
@@ -208,27 +158,14 @@ find(shd_place *here, int stack, int ask)
         return 0;
     }
     PyThreadState *tstate = shd_thread_state();
-    int held = (ask || shd_is_finalizing()) && shd_holds_gil(tstate);
-    if (held && ask) {
+    if (ask && shd_holds_gil(tstate)) {
         return find_held(here, tstate, stack);
     }
-    shd_thread *thread = shd_thread_get();
-    if (thread == NULL || !enter(thread)) {
-        return 0;
+    int found = shd_place_enter(here, tstate, stack);
+    if (found) {
+        shd_thread_leave(here->thread);
     }
-    fill_in(here, thread);
-    here->thread_id = shd_thread_id(thread, tstate);
-    int64_t task = shd_thread_known_task(thread, tstate);
-    here->task = task < 0 ? 0 : (uint32_t)task;
-    here->unsure = task < 0;
-    if (here->unsure) {
-        here->moment = shd_thread_moment(tstate);
-    }
-    if (stack) {
-        capture(here, tstate, held ? SHD_WALKER_HELD : SHD_WALKER_BARE);
-    }
-    shd_thread_leave(thread);
-    return 1;
+    return found;
 }
 
 int
@@ -289,35 +226,12 @@ shd_record_serial(void)
 
 /* --- counts -------------------------------------------------------------------- */
 
-/* Two threads at once may leave the older number behind until the next event;
-   the end of the process counts once more. */
-static void
-count_live(shd_header *header)
-{
-    _Atomic uint64_t *live = (_Atomic uint64_t *)&header->live;
-    uint64_t now = shd_table_live();
-    atomic_store_explicit(live, now, memory_order_relaxed);
-    if (shd_table_live() != now) {
-        atomic_store_explicit(live, shd_table_live(), memory_order_relaxed);
-    }
-}
-
-static void
-count_serial(shd_header *header, uint64_t serial)
-{
-    _Atomic uint64_t *newest = (_Atomic uint64_t *)&header->newest_serial;
-    if (atomic_load_explicit(newest, memory_order_relaxed) < serial) {
-        atomic_store_explicit(newest, serial, memory_order_relaxed);
-    }
-    count_live(header);
-}
-
 void
 shd_record_counted(uint64_t serial)
 {
     shd_thread *thread = shd_thread_get();
     if (thread != NULL && shd_thread_enter(thread)) {
-        count_serial(shd_rec.header, serial);
+        shd_record_count_serial(shd_rec.header, serial);
         shd_thread_leave(thread);
     }
 }
@@ -327,7 +241,8 @@ shd_record_count_live(void)
 {
     shd_thread *thread = shd_thread_get();
     if (thread != NULL && shd_thread_enter(thread)) {
-        count_serial(shd_rec.header, atomic_load(&shd_newest_serial));
+        shd_record_count_serial(shd_rec.header,
+                                atomic_load(&shd_newest_serial));
         shd_thread_leave(thread);
     }
 }
@@ -341,7 +256,7 @@ shd_record_retyped(const shd_subject *subject)
     if (thread == NULL || !shd_thread_enter(thread)) {
         return;
     }
-    shd_live *live = recorded_slot(subject->slot, subject->serial);
+    shd_live *live = shd_record_slot(subject->slot, subject->serial);
     if (live != NULL && shd_recorder_live_try(live)) {
         live->type = subject->type;
         shd_recorder_live_end(live);
@@ -356,22 +271,18 @@ shd_record_vanished(const shd_subject *subject)
     if (thread == NULL || !shd_thread_enter(thread)) {
         return;
     }
-    count_live(shd_rec.header);
-    shd_live *live = recorded_slot(subject->slot, subject->serial);
+    shd_record_count_open(shd_rec.header);
+    shd_live *live = shd_record_slot(subject->slot, subject->serial);
     if (live != NULL) {
-        shd_recorder_live_begin(live);
-        live->serial = 0;
-        shd_recorder_live_end(live);
+        shd_record_free(live);
     }
     shd_thread_leave(thread);
 }
 
 /* --- events ------------------------------------------------------------------------ */
 
-/* Writes the acquire event once more, from the live slot: the first one may
-   have been dropped, and the slot is about to be freed. */
-static void
-repeat_acquire(shd_writer *writer, const shd_live *live, uint64_t serial)
+void
+shd_record_repeat(shd_writer *writer, const shd_live *live, uint64_t serial)
 {
     shd_block_head *block;
     if (shd_rec.header->dropped_events == 0) {
@@ -397,77 +308,17 @@ repeat_acquire(shd_writer *writer, const shd_live *live, uint64_t serial)
     shd_recorder_commit(writer, block);
 }
 
-static inline void
-write_event(const shd_place *here, const shd_subject *subject, int kind,
-            uint32_t refs, int ending, int flags, int64_t value,
-            uint32_t detail, int pinned)
-{
-    shd_block_head *block;
-    shd_writer *writer = pinned ? NULL : &here->thread->writer;
-    shd_event *event = shd_recorder_begin(writer, here->thread_id, &block);
-    if (event != NULL) {
-        event->serial = subject->serial;
-        event->value = value;
-        event->stack = here->stack;
-        event->thread = here->thread_id;
-        event->task = here->task;
-        event->test = here->test;
-        event->detail = detail;
-        event->type = subject->type;
-        event->refs = refs;
-        event->kind = (uint8_t)kind;
-        event->ending = (uint8_t)ending;
-        event->flags = (uint16_t)flags;
-        if (here->unsure) {
-            keep_unsure(here, event, block, subject);
-        }
-        shd_recorder_commit(writer, block);
-        shd_owners_answer();
-    }
-}
-
 void
 shd_record_appeared(const shd_place *here, const shd_subject *subject,
                     int flags)
 {
-    if (!enter(here->thread)) {
+    if (!shd_record_enter(here->thread)) {
         return;
     }
     if (here->epoch == shd_rec.epoch) {
-        count_serial(shd_rec.header, subject->serial);
-        shd_live *live =
-            subject->slot ? shd_recorder_live(subject->slot) : NULL;
-        if (live != NULL) {
-            shd_recorder_live_begin(live);
-            live->serial = subject->serial;
-            live->ticks = shd_clock_ticks();
-            live->value = subject->value;
-            live->stack = live->last_stack = here->stack;
-            live->thread = here->thread_id;
-            live->task = here->task;
-            live->test = here->test;
-            live->detail = subject->detail;
-            live->type = subject->type;
-            live->refs = 1;
-            live->flags = (uint32_t)flags;
-            shd_recorder_live_end(live);
-        }
-        write_event(here, subject, SHD_EVENT_ACQUIRE, 1, SHD_ENDING_NONE,
-                    flags, subject->value, subject->detail, 0);
+        shd_record_set_up(here, subject, flags);
     }
     shd_thread_leave(here->thread);
-}
-
-/* Before the CLOSE that a finalizer does. */
-static inline void
-repeat_if_dropped(const shd_place *here, const shd_subject *subject, int kind,
-                  int flags, int pinned, const shd_live *live)
-{
-    if (live != NULL && kind == SHD_EVENT_CLOSE
-        && (flags & SHD_FLAG_FINALIZER)) {
-        repeat_acquire(pinned ? NULL : &here->thread->writer, live,
-                       subject->serial);
-    }
 }
 
 void
@@ -475,14 +326,14 @@ shd_record_event(const shd_place *here, const shd_subject *subject, int kind,
                  uint32_t refs, int ending, int flags, int64_t value,
                  uint32_t detail, int pinned)
 {
-    if (!enter(here->thread)) {
+    if (!shd_record_enter(here->thread)) {
         return;
     }
     if (here->epoch == shd_rec.epoch) {
-        shd_live *live = recorded_slot(subject->slot, subject->serial);
-        repeat_if_dropped(here, subject, kind, flags, pinned, live);
-        write_event(here, subject, kind, refs, ending, flags, value, detail,
-                    pinned);
+        shd_live *live = shd_record_slot(subject->slot, subject->serial);
+        shd_record_repeat_if_dropped(here, subject, kind, flags, pinned, live);
+        shd_record_write(here, subject, kind, refs, ending, flags, value,
+                         detail, pinned);
         /* The slot of a handle that is closed is about to be freed. */
         if (live != NULL && kind != SHD_EVENT_CLOSE
             && shd_recorder_live_try(live)) {
@@ -500,20 +351,20 @@ shd_record_held(PyThreadState *tstate, const shd_subject *subject, int kind,
                 uint32_t detail, int pinned, int only_recorded, int late)
 {
     if (only_recorded
-        && recorded_slot(subject->slot, subject->serial) == NULL) {
+        && shd_record_slot(subject->slot, subject->serial) == NULL) {
         return;
     }
     shd_place here;
     if (!enter_held(&here, tstate, 1)) {
         return;
     }
-    shd_live *live = recorded_slot(subject->slot, subject->serial);
+    shd_live *live = shd_record_slot(subject->slot, subject->serial);
     if (live == NULL) {
         flags |= late;
     }
-    repeat_if_dropped(&here, subject, kind, flags, pinned, live);
-    write_event(&here, subject, kind, refs, ending, flags, value, detail,
-                pinned);
+    shd_record_repeat_if_dropped(&here, subject, kind, flags, pinned, live);
+    shd_record_write(&here, subject, kind, refs, ending, flags, value, detail,
+                     pinned);
     if (live != NULL) {
         /* Handles with an object are written with the GIL alone. */
         shd_recorder_live_begin(live);
@@ -531,24 +382,22 @@ shd_record_swept(uint32_t slot, uint64_t serial, int64_t value, int error)
     if (thread == NULL || !shd_thread_enter(thread)) {
         return;
     }
-    count_live(shd_rec.header);
-    shd_live *live = recorded_slot(slot, serial);
+    shd_record_count_open(shd_rec.header);
+    shd_live *live = shd_record_slot(slot, serial);
     if (live != NULL) {
         /* Nobody's thread, and pinned: there may be no Python state left. */
         const shd_place nowhere = {.thread = thread,
                                    .thread_id = live->thread};
         const shd_subject subject = {serial, value, live->type, 0, slot};
         const int flags = SHD_FLAG_FINALIZER | SHD_FLAG_FINALIZING;
-        repeat_acquire(NULL, live, serial);
-        write_event(&nowhere, &subject, SHD_EVENT_CLOSE, 0, SHD_ENDING_SWEPT,
-                    flags, value, 0, 1);
+        shd_record_repeat(NULL, live, serial);
+        shd_record_write(&nowhere, &subject, SHD_EVENT_CLOSE, 0,
+                         SHD_ENDING_SWEPT, flags, value, 0, 1);
         if (error) {
-            write_event(&nowhere, &subject, SHD_EVENT_RELEASE_FAILED, 0,
-                        SHD_ENDING_NONE, flags, error, 0, 1);
+            shd_record_write(&nowhere, &subject, SHD_EVENT_RELEASE_FAILED, 0,
+                             SHD_ENDING_NONE, flags, error, 0, 1);
         }
-        shd_recorder_live_begin(live);
-        live->serial = 0;
-        shd_recorder_live_end(live);
+        shd_record_free(live);
     }
     shd_thread_leave(thread);
 }

@@ -56,7 +56,15 @@ uint64_t shd_record_serial(void);
 void shd_record_appeared(const shd_place *here, const shd_subject *subject,
                          int flags);
 
-/* Instead of it, of a handle of which no event is written: the header's
+/* Where this thread is, and shd_record_appeared(), in one go: of a handle
+ * without an object.  `path`: its detail, or NULL.  0: nothing was recorded. */
+int shd_record_begun(shd_subject *subject, const char *path, int flags);
+
+/* The same for its end: CLOSE and shd_record_vanished().  Its entry in the live
+ * table is claimed already, and given back after. */
+int shd_record_ended(const shd_subject *subject, int ending);
+
+/* Instead of ACQUIRE, of a handle of which no event is written: the header's
  * counts. */
 void shd_record_counted(uint64_t serial);
 
@@ -89,7 +97,12 @@ void shd_record_swept(uint32_t slot, uint64_t serial, int64_t value,
 /* --- what switches it (with the GIL, but for the first) ------------------- */
 
 /* Whether events may be written; a forked child begins its file here. */
-int shd_record_ready(void);
+int shd_record_begin_late(void);
+static inline int
+shd_record_ready(void)
+{
+    return shd_recording() || shd_record_begin_late();
+}
 
 /* Whether anybody may read what is written; at least, a child's file is to be
  * begun. */

@@ -2,9 +2,7 @@
 #define _GNU_SOURCE
 #include "recorder.h"
 
-#include "atomics.h"
 #include "blocks.h"
-#include "clock.h"
 #include "depot.h"
 #include "thread.h"
 
@@ -261,8 +259,8 @@ shd_recorder_start_child(uint64_t inherited)
     return shd_recorder_start(path, &settings, inherited);
 }
 
-static void
-renew_anchor(uint64_t ticks)
+void
+shd_recorder_renew_anchor(uint64_t ticks)
 {
     shd_header *header = shd_rec.header;
     _Atomic uint32_t *version = (_Atomic uint32_t *)&header->second_version;
@@ -291,7 +289,7 @@ mark_ended(int ended, int exit_code)
         return;
     }
     header->ended_ticks = shd_clock_ticks();
-    renew_anchor(header->ended_ticks);
+    shd_recorder_renew_anchor(header->ended_ticks);
     header->exit_code = exit_code;
     atomic_store_explicit((_Atomic uint32_t *)&header->ended, (uint32_t)ended,
                           memory_order_release);
@@ -327,8 +325,8 @@ shd_recorder_forget(void)
 /* --- events ------------------------------------------------------------- */
 
 /* The next block to write into, or NULL; the old one is done with. */
-static shd_block_head *
-next_block(shd_writer *writer, uint32_t thread)
+shd_block_head *
+shd_recorder_next_block(shd_writer *writer, uint32_t thread)
 {
     if (writer == NULL) {
         return shd_blocks_borrow(SHD_BLOCK_PINNED, 1);
@@ -341,44 +339,10 @@ next_block(shd_writer *writer, uint32_t thread)
     return writer->block;
 }
 
-shd_event *
-shd_recorder_begin(shd_writer *writer, uint32_t thread, shd_block_head **where)
-{
-    shd_header *header = shd_rec.header;
-    shd_block_head *block = NULL;
-    if (writer != NULL && writer->epoch == shd_rec.epoch) {
-        block = writer->block;
-    }
-    if (block == NULL || block->committed >= SHD_EVENTS_A_BLOCK) {
-        block = next_block(writer, thread);
-    }
-    uint64_t seq = shd_add((_Atomic uint64_t *)&header->next_seq, 1);
-    if (block == NULL) {
-        shd_recorder_count(&header->dropped_events, 1);
-        return NULL;
-    }
-    if (block->committed == 0) {
-        block->first_seq = seq;
-    }
-    *where = block;
-    shd_event *event = (shd_event *)(block + 1) + block->committed;
-    event->seq = seq;
-    event->ticks = shd_clock_ticks();
-    if (event->ticks
-        >= atomic_load_explicit(&shd_rec.anchor_due, memory_order_relaxed)) {
-        renew_anchor(event->ticks);
-    }
-    return event;
-}
-
 void
-shd_recorder_commit(const shd_writer *writer, shd_block_head *block)
+shd_recorder_put_back(shd_block_head *block)
 {
-    atomic_store_explicit((_Atomic uint32_t *)&block->committed,
-                          block->committed + 1, memory_order_release);
-    if (writer == NULL) {
-        shd_blocks_put_back(SHD_BLOCK_PINNED, block);
-    }
+    shd_blocks_put_back(SHD_BLOCK_PINNED, block);
 }
 
 void
@@ -394,24 +358,15 @@ shd_recorder_retire(shd_writer *writer)
 /* --- live slots --------------------------------------------------------- */
 
 shd_live *
-shd_recorder_live(uint32_t slot)
+shd_recorder_make_live(uint32_t slot)
 {
-    shd_live *slots =
-        shd_blocks_live((slot - 1) / (uint32_t)SHD_LIVE_A_BLOCK, 1);
+    shd_live *slots = shd_blocks_live((slot - 1) / (uint32_t)SHD_LIVE_A_BLOCK);
     if (slots == NULL) {
         shd_recorder_count(&shd_rec.header->dropped_live, 1);
         return NULL;
     }
     shd_recorder_raise((_Atomic uint32_t *)&shd_rec.header->live_slots, slot);
     return &slots[(slot - 1) % SHD_LIVE_A_BLOCK];
-}
-
-shd_live *
-shd_recorder_live_if_made(uint32_t slot)
-{
-    shd_live *slots =
-        shd_blocks_live((slot - 1) / (uint32_t)SHD_LIVE_A_BLOCK, 0);
-    return slots == NULL ? NULL : &slots[(slot - 1) % SHD_LIVE_A_BLOCK];
 }
 
 /* --- data and stacks ---------------------------------------------------- */

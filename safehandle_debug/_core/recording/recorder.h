@@ -8,6 +8,7 @@
 #define SHD_RECORDER_H
 
 #include "atomics.h"
+#include "clock.h"
 #include "format.h"
 
 #include <limits.h>
@@ -26,14 +27,15 @@ typedef struct {
 } shd_settings;
 
 typedef struct {
-    unsigned char *map; /* NULL: not recording */
-    shd_header *header; /* == map */
-    shd_settings settings;
-    pid_t pid;      /* the process that may write */
-    uint32_t epoch; /* changes with every file; ids are of one file */
-    uint64_t size;  /* bytes mapped */
+    /* What every event needs comes first. */
+    _Alignas(64) unsigned char *map; /* NULL: not recording */
+    shd_header *header;              /* == map */
     _Atomic uint64_t anchor_due; /* ticks; the second anchor is renewed then */
-    uint64_t anchor_gap;         /* ticks */
+    uint32_t epoch; /* changes with every file; ids are of one file */
+    pid_t pid;      /* the process that may write */
+    shd_settings settings;
+    uint64_t size;       /* bytes mapped */
+    uint64_t anchor_gap; /* ticks */
     char path[PATH_MAX]; /* of the newest recording; kept after it stopped */
 } shd_recorder;
 
@@ -104,21 +106,84 @@ void shd_recorder_forget(void);
 /* Stamps how the process ended, once; safe without the GIL. */
 void shd_recorder_mark_ended(int exit_code);
 
+/* The next block for events, or NULL: the slow part of what follows. */
+shd_block_head *shd_recorder_next_block(shd_writer *writer, uint32_t thread);
+void shd_recorder_renew_anchor(uint64_t ticks);
+void shd_recorder_put_back(shd_block_head *block);
+
 /* Room for one event, or NULL (the drop is counted).  `writer` NULL takes a
  * pinned block.  The event has its `seq` and `ticks`; the caller fills the
  * rest and commits with the same `block`. */
-shd_event *shd_recorder_begin(shd_writer *writer, uint32_t thread,
-                              shd_block_head **block);
-void shd_recorder_commit(const shd_writer *writer, shd_block_head *block);
+static inline shd_event *
+shd_recorder_begin(shd_writer *writer, uint32_t thread, shd_block_head **where)
+{
+    shd_header *header = shd_rec.header;
+    shd_block_head *block = NULL;
+    if (writer != NULL && writer->epoch == shd_rec.epoch) {
+        block = writer->block;
+    }
+    if (block == NULL || block->committed >= SHD_EVENTS_A_BLOCK) {
+        block = shd_recorder_next_block(writer, thread);
+    }
+    uint64_t seq = shd_add((_Atomic uint64_t *)&header->next_seq, 1);
+    if (block == NULL) {
+        shd_recorder_count(&header->dropped_events, 1);
+        return NULL;
+    }
+    if (block->committed == 0) {
+        block->first_seq = seq;
+    }
+    *where = block;
+    shd_event *event = (shd_event *)(block + 1) + block->committed;
+    event->seq = seq;
+    event->ticks = shd_clock_ticks();
+    if (event->ticks
+        >= atomic_load_explicit(&shd_rec.anchor_due, memory_order_relaxed)) {
+        shd_recorder_renew_anchor(event->ticks);
+    }
+    return event;
+}
+
+static inline void
+shd_recorder_commit(const shd_writer *writer, shd_block_head *block)
+{
+    atomic_store_explicit((_Atomic uint32_t *)&block->committed,
+                          block->committed + 1, memory_order_release);
+    if (writer == NULL) {
+        shd_recorder_put_back(block);
+    }
+}
 
 /* The writer's thread is gone: its block may be recycled. */
 void shd_recorder_retire(shd_writer *writer);
 
-/* The LIVE slot of a table slot, or NULL when there is no room (counted). */
-shd_live *shd_recorder_live(uint32_t slot);
+/* Where the blocks of LIVE slots are; read-only but in blocks.c. */
+extern _Atomic(shd_live *) *shd_recorder_live_blocks;
+extern uint32_t shd_recorder_capacity;
 
-/* The same when the slot was written before; else NULL. */
-shd_live *shd_recorder_live_if_made(uint32_t slot);
+/* The LIVE slot of a table slot, which was written before, or NULL. */
+static inline shd_live *
+shd_recorder_live_if_made(uint32_t slot)
+{
+    uint32_t index = (slot - 1) / (uint32_t)SHD_LIVE_A_BLOCK;
+    shd_live *slots =
+        index >= shd_recorder_capacity
+            ? NULL
+            : atomic_load_explicit(&shd_recorder_live_blocks[index],
+                                   memory_order_acquire);
+    return slots == NULL ? NULL : &slots[(slot - 1) % SHD_LIVE_A_BLOCK];
+}
+
+/* The same, made if need be; NULL when there is no room (counted). */
+shd_live *shd_recorder_make_live(uint32_t slot);
+static inline shd_live *
+shd_recorder_live(uint32_t slot)
+{
+    shd_live *live = shd_recorder_live_if_made(slot);
+    return live != NULL && slot <= shd_rec.header->live_slots
+               ? live
+               : shd_recorder_make_live(slot);
+}
 
 /* Whoever sets up or frees a slot owns it; an update meanwhile, of a handle
  * that is no more, is given up: 0. */

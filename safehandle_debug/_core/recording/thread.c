@@ -338,12 +338,9 @@ describe_thread(shd_thread *thread, PyObject *name, int askable)
 }
 
 uint32_t
-shd_thread_id(shd_thread *thread, const PyThreadState *tstate)
+shd_thread_new_id(shd_thread *thread, const PyThreadState *tstate)
 {
-    return atomic_load_explicit(&thread->epoch, memory_order_relaxed)
-                   == shd_rec.epoch
-               ? thread->id
-               : describe_thread(thread, NULL, tstate != NULL);
+    return describe_thread(thread, NULL, tstate != NULL);
 }
 
 uint32_t
@@ -496,17 +493,4 @@ shd_thread_task(shd_thread *thread, shd_interp *state, PyThreadState *tstate)
     thread->task_epoch = shd_rec.epoch;
     thread->task_moment = shd_thread_moment(tstate);
     return thread->task;
-}
-
-int64_t
-shd_thread_known_task(const shd_thread *thread, const PyThreadState *tstate)
-{
-    if (tstate == NULL) {
-        return 0;
-    }
-    return thread->task_epoch == shd_rec.epoch
-                   && shd_same_moment(thread->task_moment,
-                                      shd_thread_moment(tstate))
-               ? (int64_t)thread->task
-               : -1;
 }

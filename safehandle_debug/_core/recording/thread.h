@@ -49,17 +49,13 @@ typedef struct {
     uint32_t generation; /* of the thread's cache */
 } shd_step;
 
+/* What every event needs comes first. */
 typedef struct shd_thread {
-    struct shd_thread *next; /* all threads */
-    _Atomic int gone;        /* set by the dying thread */
-    _Atomic int inside;      /* see above */
-    int told;                /* its death will be */
+    _Atomic int inside;     /* see above */
+    _Atomic uint32_t epoch; /* of the file that has ... */
+    uint32_t id;            /* ... this THREAD id */
+    int told;               /* its death will be */
     shd_writer writer;
-    unsigned long ident;    /* threading.get_ident() */
-    uint32_t native;        /* gettid() */
-    uint32_t id;            /* THREAD id ... */
-    _Atomic uint32_t epoch; /* ... in the file of this epoch */
-    _Atomic int unnamed;    /* the THREAD record lacks its name */
 
     /* The task that ran at the last event with the GIL, and while it is sure
        to be the same. */
@@ -71,13 +67,6 @@ typedef struct shd_thread {
     int unsure;
     uint32_t unsure_epoch;
     shd_moment unsure_moment;
-    shd_unsure unsure_events[SHD_MOST_UNSURE];
-
-    int finalizers;  /* nested finalizers running on this thread */
-    int interrupted; /* a KeyboardInterrupt waits for their end */
-
-    void *releasing;       /* the handle whose Python hook runs now ... */
-    void *releasing_extra; /* ... and what super().release_handle() needs */
 
     uint32_t cached; /* valid entries of `cache` */
     uint32_t cached_epoch;
@@ -85,6 +74,22 @@ typedef struct shd_thread {
     uint32_t cached_skip;
     uint32_t generation; /* changes when addresses mean something else */
     uint32_t importing;  /* entries up to the importer's frame, 0: none */
+    uint32_t path;       /* STRING id of the path opened last ... */
+    uint32_t path_epoch; /* ... in the file of this epoch */
+
+    int finalizers;  /* nested finalizers running on this thread */
+    int interrupted; /* a KeyboardInterrupt waits for their end */
+
+    void *releasing;       /* the handle whose Python hook runs now ... */
+    void *releasing_extra; /* ... and what super().release_handle() needs */
+
+    struct shd_thread *next; /* all threads */
+    unsigned long ident;     /* threading.get_ident() */
+    uint32_t native;         /* gettid() */
+    _Atomic int gone;        /* set by the dying thread */
+    _Atomic int unnamed;     /* the THREAD record lacks its name */
+
+    shd_unsure unsure_events[SHD_MOST_UNSURE];
     shd_step steps[SHD_STEPS];
     shd_walked cache[SHD_KEEP_FRAMES + SHD_WINDOW]; /* outermost first */
     shd_walked walk[SHD_WALK_FRAMES];               /* innermost first */
@@ -135,7 +140,15 @@ int shd_thread_all_outside(void);
 
 /* Its THREAD id in the present recording; 0 when there is no room.  Without
  * the GIL, inside; `tstate` is the thread's Python state or NULL. */
-uint32_t shd_thread_id(shd_thread *thread, const PyThreadState *tstate);
+uint32_t shd_thread_new_id(shd_thread *thread, const PyThreadState *tstate);
+static inline uint32_t
+shd_thread_id(shd_thread *thread, const PyThreadState *tstate)
+{
+    return atomic_load_explicit(&thread->epoch, memory_order_relaxed)
+                   == shd_rec.epoch
+               ? thread->id
+               : shd_thread_new_id(thread, tstate);
+}
 
 /* Threads that have no name yet. */
 extern _Atomic uint32_t shd_thread_unnamed;
@@ -174,8 +187,18 @@ shd_same_moment(shd_moment a, shd_moment b)
 }
 
 /* The same without the GIL; -1 when it is not certain. */
-int64_t shd_thread_known_task(const shd_thread *thread,
-                              const PyThreadState *tstate);
+static inline int64_t
+shd_thread_known_task(const shd_thread *thread, const PyThreadState *tstate)
+{
+    if (tstate == NULL) {
+        return 0;
+    }
+    return thread->task_epoch == shd_rec.epoch
+                   && shd_same_moment(thread->task_moment,
+                                      shd_thread_moment(tstate))
+               ? (int64_t)thread->task
+               : -1;
+}
 
 /* Names the threads that began without the GIL.  With the GIL. */
 void shd_thread_name_all(void);

@@ -84,6 +84,17 @@ shd_watch_end(int fd, shd_number *number, uint64_t word, const char *how,
         return;
     }
     shd_subject subject = shd_judge_subject(fd, number, word);
+    int is_plain =
+        !behind && owner != SHD_OWNER_SAFEHANDLE && !(word & SHD_WORD_SECOND)
+        && atomic_load_explicit(&number->waiters, memory_order_relaxed) == 0;
+    if (is_plain) {
+        int claimed = shd_table_claim(subject.slot, serial);
+        shd_record_ended(&subject, ending);
+        if (claimed) {
+            shd_table_give(subject.slot);
+        }
+        return;
+    }
     shd_place here;
     if (shd_place_here(&here)) {
         int flags = 0;

@@ -80,9 +80,15 @@ int shd_hook_is_hidden(int folder, const char *name);
 static inline int
 shd_hook_may_be_special(const char *path)
 {
-    return path != NULL
-           && (path[0] == '/' ? path[1] == 'p' || path[1] == 'd'
-                              : path[0] >= '0' && path[0] <= '9');
+    if (path == NULL) {
+        return 0;
+    }
+    if (path[0] != '/') {
+        return path[0] >= '0' && path[0] <= '9';
+    }
+    return (path[1] == 'p' && path[2] == 'r')
+           || (path[1] == 'd' && path[2] == 'e' && path[3] == 'v'
+               && path[4] == '/' && (path[5] == 'f' || path[5] == '/'));
 }
 
 /* Before a path is opened.  1: it is the folder of this process's descriptors,

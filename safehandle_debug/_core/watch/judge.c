@@ -45,19 +45,6 @@ static _Thread_local struct {
     .last = -1,
 };
 
-shd_subject
-shd_judge_subject(int fd, const shd_number *number, uint64_t word)
-{
-    shd_subject subject = {
-        .serial = shd_word_serial(word),
-        .value = fd,
-        .type = shd_watch_type(shd_word_owner(word), shd_word_kind(word)),
-        .detail = number->epoch == shd_rec.epoch ? number->detail : 0,
-        .slot = word & SHD_WORD_BARE ? 0 : number->slot,
-    };
-    return subject;
-}
-
 static const char *
 what_is_wrong(int kind)
 {

@@ -7,6 +7,7 @@
 
 #include "numbers.h"
 #include "recording/record.h"
+#include "state.h"
 
 enum shd_wrong {
     SHD_WRONG_CLOSE,  /* of a number that was closed */
@@ -15,7 +16,17 @@ enum shd_wrong {
 };
 
 /* The subject of events about a number's handle, as of `word`. */
-shd_subject shd_judge_subject(int fd, const shd_number *number, uint64_t word);
+static inline shd_subject
+shd_judge_subject(int fd, const shd_number *number, uint64_t word)
+{
+    return (shd_subject){
+        .serial = shd_word_serial(word),
+        .value = fd,
+        .type = shd_watch_type(shd_word_owner(word), shd_word_kind(word)),
+        .detail = number->epoch == shd_rec.epoch ? number->detail : 0,
+        .slot = word & SHD_WORD_BARE ? 0 : number->slot,
+    };
+}
 
 /* A stale act: DOUBLE_RELEASE, USE_CLOSED or RECYCLED. */
 void shd_judge_stale(int fd, shd_number *number, uint64_t word, int wrong,

@@ -101,8 +101,24 @@ shd_word_with_owner(uint64_t word, int owner)
            | (uint64_t)owner << SHD_OWNER_SHIFT;
 }
 
+#define SHD_NUMBER_PAGE_BITS 9
+#define SHD_NUMBER_PAGES 2048 /* 2^20 numbers: the kernel's usual bound */
+extern _Atomic(shd_number *) shd_number_pages[SHD_NUMBER_PAGES];
+
 /* Its record, or NULL: below 0, too large, never seen.  */
-shd_number *shd_number_find(int fd);
+static inline shd_number *
+shd_number_find(int fd)
+{
+    unsigned int number = (unsigned int)fd;
+    if (number >= (unsigned int)SHD_NUMBER_PAGES << SHD_NUMBER_PAGE_BITS) {
+        return NULL;
+    }
+    shd_number *page =
+        atomic_load_explicit(&shd_number_pages[number >> SHD_NUMBER_PAGE_BITS],
+                             memory_order_acquire);
+    return page == NULL ? NULL
+                        : &page[number & ((1u << SHD_NUMBER_PAGE_BITS) - 1)];
+}
 
 /* Makes the record if need be; NULL when memory is out or fd too large. */
 shd_number *shd_number_make(int fd);

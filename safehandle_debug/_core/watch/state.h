@@ -36,7 +36,18 @@ shd_watch_forget_entry(uint32_t slot, uint64_t serial)
 }
 
 /* TYPE id. */
-uint32_t shd_watch_type(int owner, int kind);
+extern _Atomic uint64_t shd_watch_types[SHD_OWNERS]
+                                       [SHD_FD_KINDS]; /* epoch | id */
+uint32_t shd_watch_new_type(int owner, int kind);
+static inline uint32_t
+shd_watch_type(int owner, int kind)
+{
+    uint64_t known = atomic_load_explicit(&shd_watch_types[owner][kind],
+                                          memory_order_relaxed);
+    return known >> 32 == shd_rec.epoch && known != 0
+               ? (uint32_t)known
+               : shd_watch_new_type(owner, kind);
+}
 
 /* A handle begins.  `natural` -1: the lowest free number. */
 void shd_watch_begin(int fd, int kind, int owner, const char *path,

@@ -24,8 +24,10 @@ shd_watch_kind_name(int kind)
     return names[kind];
 }
 
+_Atomic uint64_t shd_watch_types[SHD_OWNERS][SHD_FD_KINDS];
+
 uint32_t
-shd_watch_type(int owner, int kind)
+shd_watch_new_type(int owner, int kind)
 {
     static const char *const owners[SHD_OWNERS] = {
         [SHD_OWNER_RAW] = "raw",        [SHD_OWNER_FILEIO] = "FileIO",
@@ -34,17 +36,12 @@ shd_watch_type(int owner, int kind)
         [SHD_OWNER_SQLITE] = "sqlite3", [SHD_OWNER_FILE] = "FILE",
         [SHD_OWNER_DIR] = "DIR",        [SHD_OWNER_SAFEHANDLE] = "SafeHandle",
     };
-    static _Atomic uint64_t known[SHD_OWNERS][SHD_FD_KINDS]; /* epoch | id */
-    uint64_t entry =
-        atomic_load_explicit(&known[owner][kind], memory_order_relaxed);
-    if (entry >> 32 != shd_rec.epoch || entry == 0) {
-        uint32_t id =
-            shd_record_type(owners[owner], shd_watch_kind_name(kind), "fd");
-        entry = (uint64_t)shd_rec.epoch << 32 | id;
-        atomic_store_explicit(&known[owner][kind], entry,
-                              memory_order_relaxed);
-    }
-    return (uint32_t)entry;
+    uint64_t epoch = shd_rec.epoch;
+    uint32_t id =
+        shd_record_type(owners[owner], shd_watch_kind_name(kind), "fd");
+    atomic_store_explicit(&shd_watch_types[owner][kind], epoch << 32 | id,
+                          memory_order_relaxed);
+    return id;
 }
 
 /* --- a handle begins -------------------------------------------------------- */
@@ -117,7 +114,6 @@ shd_watch_begin(int fd, int kind, int owner, const char *path, uint32_t detail,
     if (flags & SHD_FLAG_LATE) {
         word |= SHD_WORD_LATE;
     }
-    shd_place here;
     if (!is_recorded(serial)) {
         word |= SHD_WORD_BARE;
         shd_watch_count_bare(1);
@@ -130,17 +126,10 @@ shd_watch_begin(int fd, int kind, int owner, const char *path, uint32_t detail,
                           shd_table_meta(serial, SHD_KIND_WATCHED, 0));
         }
         number->slot = slot;
-        if (shd_place_here(&here)) {
-            number->detail = path == NULL ? detail : shd_record_detail(path);
-            shd_subject subject = shd_judge_subject(fd, number, word);
-            if (here.importing) {
-                flags |= SHD_FLAG_IMPORTING;
-            }
-            if (shd_is_finalizing()) {
-                flags |= SHD_FLAG_FINALIZING;
-            }
-            shd_record_appeared(&here, &subject, flags);
-        }
+        number->detail = detail;
+        shd_subject subject = shd_judge_subject(fd, number, word);
+        shd_record_begun(&subject, path, flags);
+        number->detail = subject.detail;
     }
     atomic_store_explicit(&number->word, word, memory_order_release);
     errno = error;
