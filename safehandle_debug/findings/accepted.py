@@ -93,6 +93,11 @@ RULES: Final = (
 )
 _INSTALLED: Final = (
     _rule(
+        "billiard/heap.py",
+        r"Arena\.__init__",
+        "shared values keep their memory, and its file, for the life of the program",
+    ),
+    _rule(
         "loky/backend/resource_tracker.py",
         r"ResourceTracker\..*",
         "one tracker process and its pipe serve the program for its whole life",

@@ -89,7 +89,7 @@ def render_summary(
     if abrupt:
         page.add(
             f"{plural(len(abrupt), 'process', 'processes')} ended by os._exit() or exec:"
-            " what was open then is no finding"
+            " what objects held then is no finding"
         )
     return page.text()
 

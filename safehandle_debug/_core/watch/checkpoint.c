@@ -305,6 +305,7 @@ shd_watch_start(int quarantine, uint32_t arm)
         return -1;
     }
     shd_inside_start();
+    shd_leaving_start();
     atomic_store(&shd_watch_is_on, 1);
     if (shd_owners_start() < 0) {
         shd_watch_stop();
@@ -356,6 +357,7 @@ shd_watch_forked(void)
     look now = {1, 0};
     shd_listing("/proc/self/fd", look_at, &now);
     shd_children_forked();
+    shd_leaving_forked();
     shd_owners_forked();
 }
 
@@ -365,6 +367,9 @@ shd_watch_leaving(int status)
     if (shd_recording() && shd_rec.pid == getpid()) {
         shd_watch_enter();
         shd_judge_settle();
+        if (status != SHD_STATUS_UNKNOWN) {
+            shd_leaving_judge();
+        }
         shd_watch_leave();
         shd_rec.header->abrupt = 1;
         shd_recorder_mark_ended(status);

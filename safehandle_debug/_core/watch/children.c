@@ -76,7 +76,8 @@ take_out(pid_t pid)
     for (uint32_t i = 0; i < CHILDREN && atomic_load(&count) > 0; i++) {
         child *each = &children[((uint32_t)pid + i) % CHILDREN];
         int64_t wanted = pid;
-        if (atomic_compare_exchange_strong(&each->pid, &wanted, -1)) {
+        if (atomic_load_explicit(&each->pid, memory_order_relaxed) == pid
+            && atomic_compare_exchange_strong(&each->pid, &wanted, -1)) {
             return each;
         }
     }
@@ -152,6 +153,19 @@ shd_children_end(void)
                 end_child(which, (pid_t)pid, SHD_ENDING_INHERITED,
                           SHD_FLAG_LATE);
             }
+        }
+    }
+}
+
+void
+shd_children_each(void (*visit)(const shd_subject *child, void *arg),
+                  void *arg)
+{
+    for (int i = 0; i < CHILDREN && atomic_load(&count) > 0; i++) {
+        int64_t pid = atomic_load(&children[i].pid);
+        if (pid > 0) {
+            const shd_subject subject = subject_of(&children[i], (pid_t)pid);
+            visit(&subject, arg);
         }
     }
 }

@@ -103,6 +103,14 @@ void shd_children_checkpoint(void);
 void shd_children_end(void);
 void shd_children_forked(void);
 
+void shd_children_each(void (*visit)(const shd_subject *child, void *arg),
+                       void *arg);
+
+/* leaving.c: _exit(), with the GIL or without. */
+void shd_leaving_start(void);
+void shd_leaving_forked(void);
+void shd_leaving_judge(void);
+
 void shd_inside_start(void);
 void shd_inside_forked(void);
 
