@@ -473,4 +473,5 @@ def watch_reconcile() -> int:
 def watch_status() -> dict[str, Any]:
     """on: bool; objects: loaded objects seen; slots: calls redirected; open:
     descriptors open; parked: numbers in quarantine; owners: names of the types
-    whose objects are known as owners."""
+    whose objects are known as owners; others: (function, library) of what other
+    tools put before libc."""

@@ -22,6 +22,7 @@ _SMALL = 16 * 2**20  # bytes of a file
 _PATCHERS = {
     "gevent": "its monkey patch replaces socket and os functions: owners are its own classes",
     "eventlet": "its monkey patch replaces socket and os functions: owners are its own classes",
+    "memray": "while it tracks, what it replaces (mmap, dlopen) is left to it",
     "pyfakefs": "files that it fakes have no descriptors",
 }
 

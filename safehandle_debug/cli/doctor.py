@@ -9,7 +9,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -26,6 +26,7 @@ _FOUND = 1
 _HOOK = "safehandle_debug.pth"
 _ROOM = 64 * 2**20  # bytes free that a recording should find
 _PROBE_S = 60
+_SHOWN = 6  # functions of another tool
 
 
 @click.command()
@@ -193,18 +194,35 @@ def _interposition() -> Check:
         "def main():\n"
         "    os.close(os.open('/dev/null', os.O_RDONLY))\n"
         "main()\n"
-        "print(n.newest_serial() - before, n.watch_status().get('slots', 0))"
+        "status = n.watch_status()\n"
+        "print(n.newest_serial() - before, status.get('slots', 0))\n"
+        "for function, tool in status.get('others', ()):\n"
+        "    print(tool or '(unknown)', function)"
     )
     done, _ = _watched(program, "full,fds=on")
     if isinstance(done, str):
         return Check(name, False, done)
-    words = done.stdout.split()
+    first, *others = done.stdout.splitlines() or [""]
+    words = first.split()
     if done.returncode != 0 or len(words) != 2:
         said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
         return Check(name, False, f"cannot be watched: {said}")
     if words[0] == "0":
         return Check(name, False, "what a program opens is not seen; SafeHandles alone are")
-    return Check(name, True, f"os.open was seen, {words[1]} places of libc calls interposed")
+    text = f"os.open was seen, {words[1]} places of libc calls interposed"
+    return Check(name, True, "; ".join([text, *_before_libc(others)]))
+
+
+def _before_libc(lines: Iterable[str]) -> Iterator[str]:
+    """Other tools that have functions of the watch's, one clause for each."""
+    functions: dict[str, list[str]] = {}
+    for line in lines:
+        tool, _, function = line.rpartition(" ")
+        functions.setdefault(tool, []).append(function)
+    for tool, names in functions.items():
+        shown = ", ".join(names[:_SHOWN])
+        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+        yield f"{tool} comes before libc with {shown}{more}"
 
 
 def _screen() -> Check:

@@ -68,22 +68,64 @@ watch_reconcile(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
     return Py_MakePendingCalls() < 0 ? NULL : PyLong_FromLong(changes);
 }
 
+/* Function and tool, each pair once. */
+typedef struct {
+    struct {
+        const char *function, *tool;
+    } found[256];
+    size_t count;
+} others;
+
+static void
+add_other(const char *function, const char *tool, void *arg)
+{
+    others *all = arg;
+    for (size_t i = 0; i < all->count; i++) {
+        if (all->found[i].function == function && all->found[i].tool == tool) {
+            return;
+        }
+    }
+    if (all->count < Py_ARRAY_LENGTH(all->found)) {
+        all->found[all->count].function = function;
+        all->found[all->count].tool = tool;
+        all->count++;
+    }
+}
+
+static PyObject *
+list_others(void)
+{
+    others all = {.count = 0};
+    shd_interpose_each_other(add_other, &all);
+    PyObject *list = PyList_New(0);
+    for (size_t i = 0; list != NULL && i < all.count; i++) {
+        PyObject *pair =
+            Py_BuildValue("(ss)", all.found[i].function, all.found[i].tool);
+        if (pair == NULL || PyList_Append(list, pair) < 0) {
+            Py_CLEAR(list);
+        }
+        Py_XDECREF(pair);
+    }
+    return list;
+}
+
 PyDoc_STRVAR(watch_status_doc,
 "watch_status()\n--\n\n"
-"{'on', 'objects', 'slots', 'open', 'parked', 'owners'}: whether the watch\n"
-"runs, loaded objects seen, calls redirected, descriptors open, numbers\n"
-"parked, names of the types whose objects are known as owners.");
+"{'on', 'objects', 'slots', 'open', 'parked', 'owners', 'others'}: whether\n"
+"the watch runs, loaded objects seen, calls redirected, descriptors open,\n"
+"numbers parked, names of the types whose objects are known as owners,\n"
+"(function, tool) of what other tools put before libc.");
 
 static PyObject *
 watch_status(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
-    return Py_BuildValue("{s:N,s:n,s:n,s:i,s:i,s:N}", "on",
+    return Py_BuildValue("{s:N,s:n,s:n,s:i,s:i,s:N,s:N}", "on",
                          PyBool_FromLong(shd_watch_running()), "objects",
                          (Py_ssize_t)shd_interpose_objects(), "slots",
                          (Py_ssize_t)shd_interpose_slots(), "open",
                          atomic_load(&shd_watch_open), "parked",
-                         shd_quarantine_parked(), "owners",
-                         shd_owners_names());
+                         shd_quarantine_parked(), "owners", shd_owners_names(),
+                         "others", list_others());
 }
 
 static PyMethodDef methods[] = {

@@ -301,3 +301,30 @@ shd_interpose_foreign(void)
 {
     return shd_slots_foreign();
 }
+
+typedef struct {
+    void (*each)(const char *function, const char *tool, void *arg);
+    void *arg;
+} listener;
+
+static void
+tell_other(const char *function, const void *theirs, void *arg)
+{
+    const listener *to = arg;
+    to->each(function,
+             shd_interpose_object_name(shd_interpose_object_of(theirs)),
+             to->arg);
+}
+
+void
+shd_interpose_each_other(void (*each)(const char *function, const char *tool,
+                                      void *arg),
+                         void *arg)
+{
+    listener to = {each, arg};
+    if (may_begin()) {
+        shd_originals_each_preloaded(tell_other, &to);
+        shd_slots_each_foreign(tell_other, &to);
+        end();
+    }
+}

@@ -43,4 +43,10 @@ size_t shd_interpose_objects(void);
 size_t shd_interpose_slots(void);   /* patched now */
 size_t shd_interpose_foreign(void); /* left alone: another tool has them */
 
+/* Tells of each function that another tool stands before: it has slots of
+ * ours, or comes before libc in all of them. */
+void shd_interpose_each_other(void (*each)(const char *function,
+                                           const char *tool, void *arg),
+                              void *arg);
+
 #endif

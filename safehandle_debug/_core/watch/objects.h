@@ -68,6 +68,11 @@ int shd_slots_start(void);
 size_t shd_slots_count(void);   /* hold our function */
 size_t shd_slots_foreign(void); /* hold another tool's */
 
+/* Tells of each slot that holds another tool's function. */
+void shd_slots_each_foreign(void (*each)(const char *function,
+                                         const void *theirs, void *arg),
+                            void *arg);
+
 /* Forgets that anything is patched. */
 void shd_objects_unpatched(void);
 

@@ -68,6 +68,18 @@ shd_originals_in_libc(void)
     return originals[0].libc;
 }
 
+void
+shd_originals_each_preloaded(void (*each)(const char *function,
+                                          const void *theirs, void *arg),
+                             void *arg)
+{
+    for (size_t at = 0; at < known; at++) {
+        if (originals[at].chosen != originals[at].libc) {
+            each(originals[at].name, originals[at].chosen, arg);
+        }
+    }
+}
+
 typedef struct {
     const void *address;
     int inside; /* the main program */

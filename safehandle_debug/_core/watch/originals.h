@@ -27,6 +27,11 @@ shd_original_is(const shd_original *original, const void *value)
     return value == original->libc || value == original->chosen;
 }
 
+/* Tells of each function that a preloaded library puts before libc's. */
+void shd_originals_each_preloaded(void (*each)(const char *function,
+                                               const void *theirs, void *arg),
+                                  void *arg);
+
 /* libc's base address, to leave libc itself alone. */
 const void *shd_originals_in_libc(void);
 

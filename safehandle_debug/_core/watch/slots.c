@@ -317,6 +317,21 @@ shd_slots_check(int back)
 }
 
 void
+shd_slots_each_foreign(void (*each)(const char *function, const void *theirs,
+                                    void *arg),
+                       void *arg)
+{
+    for (size_t at = 0; at < used; at++) {
+        const shd_original *original = slots[at].original;
+        const void *value = value_of(slots[at].at);
+        if (value != original->replacement
+            && !shd_original_is(original, value)) {
+            each(original->name, value, arg);
+        }
+    }
+}
+
+void
 shd_slots_forget(void)
 {
     size_t kept = 0;
