@@ -20,6 +20,7 @@ from safehandle_debug.ledger import Event, Frame, History, Ledger, ProcessInfo, 
 __all__ = ["to_html"]
 
 _OPEN_AT_FIRST = 3  # findings that are unfolded
+_SOURCES = 100  # findings whose frames have their source
 _CONTEXT = 3  # lines of source on either side
 _MOST_EVENTS = 100  # of one finding
 _MOST_HELD = 100
@@ -93,14 +94,13 @@ def _findings(findings: Sequence[Finding]) -> list[Markup]:
     parts = [element("h2", "Findings", id="findings", tabindex="-1")]
     if not findings:
         parts.append(element("p", "Nothing is wrong with the handles of this program."))
-    parts += (
-        _finding(finding, number < _OPEN_AT_FIRST) for number, finding in enumerate(findings)
-    )
+    parts += (_finding(finding, number) for number, finding in enumerate(findings))
     return parts
 
 
-def _finding(finding: Finding, is_open: bool) -> Markup:
+def _finding(finding: Finding, number: int) -> Markup:
     handle = finding.handle
+    has_source = number < _SOURCES
     summary = element(
         "summary",
         element("span", finding.kind, class_=f"kind {finding.severity}"),
@@ -123,14 +123,18 @@ def _finding(finding: Finding, is_open: bool) -> Markup:
         element("dl", *(e for name, text in facts if text for e in _fact(name, text))),
     ]
     if finding.culprit and finding.culprit != handle.opened:
-        parts.append(_stack("The act", finding.culprit, finding.cwd))
-    parts.append(_stack("Opened", handle.opened, finding.cwd))
+        parts.append(_stack("The act", finding.culprit, finding.cwd, has_source))
+    parts.append(_stack("Opened", handle.opened, finding.cwd, has_source))
     if finding.victim is not None:
         text = f"Its number belongs to {named(finding.victim)}, opened"
-        parts.append(_stack(text, finding.victim.opened, finding.cwd))
+        parts.append(_stack(text, finding.victim.opened, finding.cwd, has_source))
     parts.append(_events(finding))
     return element(
-        "details", *parts, open=is_open, class_="finding", id=f"f-{finding.fingerprint}"
+        "details",
+        *parts,
+        open=number < _OPEN_AT_FIRST,
+        class_="finding",
+        id=f"f-{finding.fingerprint}",
     )
 
 
@@ -141,29 +145,33 @@ def _fact(name: str, text: str) -> tuple[Markup, Markup]:
 def _source(finding: Finding) -> Markup:
     """The user's own line, with the expression marked."""
     frame = site_of(finding.culprit) or finding.handle.site
-    line = None if frame is None else excerpt(frame, finding.cwd)
-    if frame is None or line is None:
+    lines = Markup("") if frame is None else _lines(frame, finding.cwd)
+    if frame is None or not lines:
+        return Markup("")
+    return element("figure", element("figcaption", place(frame, finding.cwd)), lines)
+
+
+def _lines(frame: Frame, cwd: str) -> Markup:
+    """A frame's line between its neighbours; nothing when it cannot be read."""
+    line = excerpt(frame, cwd)
+    if line is None:
         return Markup("")
     marked = (
         line.text[: line.start],
         element("mark", line.text[line.start : line.end]) if line.start < line.end else "",
         line.text[max(line.start, line.end) :],
     )
-    first, lines = around(frame, finding.cwd, _CONTEXT)
+    first, lines = around(frame, cwd, _CONTEXT)
     rows: list[str] = []
     for number, text in enumerate(lines, first):
         indent = text[: len(text) - len(text.lstrip())].expandtabs(4)
         rows.append(f"{number:>5}{' ' if number != frame.line else '>'} ")
         rows += (indent, *marked) if number == frame.line else (text.expandtabs(4).rstrip(),)
         rows.append("\n")
-    return element(
-        "figure",
-        element("figcaption", place(frame, finding.cwd)),
-        element("pre", element("code", *rows), tabindex="0"),
-    )
+    return element("pre", element("code", *rows), tabindex="0")
 
 
-def _stack(title: str, stack: Sequence[Frame], cwd: str) -> Markup:
+def _stack(title: str, stack: Sequence[Frame], cwd: str, has_source: bool) -> Markup:
     """The program's own frames; with those of libraries folded between."""
     if not stack:
         return element("p", f"{title}: the stack was not recorded.")
@@ -187,9 +195,17 @@ def _stack(title: str, stack: Sequence[Frame], cwd: str) -> Markup:
             folded.append(frame)
         else:
             unfold()
-            items.append(element("li", place(frame, cwd)))
+            items.append(element("li", _frame(frame, cwd, has_source)))
     unfold()
     return element("div", element("h3", title), element("ol", *items), class_="stack")
+
+
+def _frame(frame: Frame, cwd: str, has_source: bool) -> Markup:
+    """Where it is, with its source folded below."""
+    lines = _lines(frame, cwd) if has_source else Markup("")
+    if not lines:
+        return Markup(escaped(place(frame, cwd)))
+    return element("details", element("summary", place(frame, cwd)), lines)
 
 
 def _events(finding: Finding) -> Markup:

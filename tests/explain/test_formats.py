@@ -99,6 +99,27 @@ def test_the_page_says_what_the_text_says(report: Report) -> None:
             assert line in page
 
 
+def test_each_frame_of_the_program_has_its_source(report: Report) -> None:
+    found = json.loads(report("json"))["findings"]
+    text = report("html")
+    for finding in found:
+        for frame in (*finding["handle"]["opened"], *finding["culprit"]):
+            path = ROOT / frame["file"]
+            if not frame["file"].startswith("samples/"):
+                continue
+            place = f"{frame['file']}:{frame['line']} {frame['function']}"
+            shown = re.search(
+                rf"<li><details><summary>{re.escape(html.escape(place))}</summary>(.*?)</details>",
+                text,
+                re.DOTALL,
+            )
+            assert shown is not None, place
+            lines = html.unescape(re.sub(r"<[^>]*>", "", shown[1])).splitlines()
+            (line,) = [each for each in lines if each.startswith(f"{frame['line']:>5}>")]
+            assert line[6:].strip() == path.read_text().splitlines()[frame["line"] - 1].strip()
+            assert 4 <= len(lines) <= 7
+
+
 def test_markdown_has_a_row_and_a_fold_for_each_finding(report: Report) -> None:
     found = json.loads(report("json"))["findings"]
     text = report("markdown")
@@ -257,3 +278,38 @@ def test_a_link_to_a_finding_unfolds_it(report: Report, tmp_path: Path) -> None:
     assert re.search(rf'id="{names[-1]}"[^>]* open', shown(page)) or re.search(
         rf'open=""[^>]*id="{names[-1]}"', shown(page)
     )
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+def test_printing_unfolds_all_and_folds_it_again(report: Report, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    script = """
+        const folded = () => document.querySelectorAll('details:not([open])').length;
+        const counts = [folded()];
+        for (const name of ['beforeprint', 'afterprint']) {
+          dispatchEvent(new Event(name));
+          counts.push(folded());
+        }
+        document.body.dataset.counts = counts;
+    """
+    page.write_text(report("html").replace("</body>", f"<script>{script}</script></body>"))
+    counts = re.search(r'data-counts="([\d,]+)"', shown(page))
+    assert counts is not None
+    before, printed, after = map(int, counts[1].split(","))
+    assert (printed, after) == (0, before)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+@pytest.mark.skipif(shutil.which("pdftotext") is None, reason="poppler-utils is not installed")
+def test_what_is_printed_has_every_finding(report: Report, tmp_path: Path) -> None:
+    page, paper = tmp_path / "page.html", tmp_path / "page.pdf"
+    page.write_text(report("html"))
+    shown(page, "--no-pdf-header-footer", f"--print-to-pdf={paper}")
+    command = ["pdftotext", "-raw", str(paper), "-"]
+    text = "".join(
+        subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    )
+
+    for finding in json.loads(report("json"))["findings"]:
+        assert "".join(finding["message"].split()) in text
+        assert finding["fingerprint"] in text
