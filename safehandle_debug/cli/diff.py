@@ -14,7 +14,16 @@ from safehandle_debug.cli.output import format_option, wants_color, write
 from safehandle_debug.cli.progress import progress
 from safehandle_debug.cli.targets import open_ledgers
 from safehandle_debug.findings.wording import plural
-from safehandle_debug.ledger import Growth, Moment, SnapshotError, compare, read_moment, take
+from safehandle_debug.ledger import (
+    Frame,
+    Growth,
+    Moment,
+    SnapshotError,
+    compare,
+    read_moment,
+    site_of,
+    take,
+)
 
 GROWN = 1
 _SHOWN = 30  # places of the text
@@ -81,13 +90,19 @@ def _as_text(grown: Sequence[Growth], moments: Sequence[Moment], *, color: bool)
             f"+{each.grown:,}  {each.owner} at {place} ({each.before:,} -> {each.after:,}{rate})"
         )
         lines.append(click.style(head, fg="red") if color else head)
-        callers = [frame for frame in each.opened if frame.line != each.line][:_CALLERS]
         lines += [
-            f"      called at {frame.file}:{frame.line} in {frame.function}" for frame in callers
+            f"      called at {frame.file}:{frame.line} in {frame.function}"
+            for frame in _callers(each.opened)[:_CALLERS]
         ]
     if len(grown) > _SHOWN:
         lines.append(f"... and {plural(len(grown) - _SHOWN, 'other place')}")
     return "\n".join(lines)
+
+
+def _callers(opened: tuple[Frame, ...]) -> tuple[Frame, ...]:
+    """What called the place, innermost first; within it are a library's own frames."""
+    site = site_of(opened)
+    return opened[opened.index(site) + 1 :] if site is not None else ()
 
 
 def _as_json(grown: Sequence[Growth]) -> dict[str, Any]:

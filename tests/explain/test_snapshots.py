@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -138,6 +139,22 @@ def test_two_versions_of_a_program(
     assert told.returncode == 1
     assert "+1  SafeFileHandle at app.py:9 in keep (4 -> 5)" in told.stdout
     assert safehandle("diff", worse, first).returncode == 0
+
+
+def test_callers_are_those_of_the_place(
+    start: Callable[..., Program], safehandle: Safehandle, tmp_path: Path
+) -> None:
+    """What a library does within the call is not among them."""
+    recordings = []
+    for extra in ("pass", "import socket; CACHE.append(socket.socket())"):
+        program = start(extra)
+        program.end()
+        recordings.append(str(max((tmp_path / "sessions").iterdir())))
+
+    told = safehandle("diff", *recordings).stdout
+    assert re.search(r"^\+1  socket at app\.py:\d+ in main", told, re.MULTILINE), told
+    called = re.findall(r"called at (\S+?):", told)
+    assert [Path(each).name for each in called] == ["app.py"]
 
 
 def test_a_moment_long_ago(start: Callable[..., Program], safehandle: Safehandle) -> None:
