@@ -72,7 +72,10 @@ def checks() -> Iterator[Check]:
 
 
 def _python() -> Check:
-    name = f"{platform.python_implementation()} {platform.python_version()}, {sys.executable}"
+    abi = sysconfig.get_config_var("SOABI") or "?"
+    name = (
+        f"{platform.python_implementation()} {platform.python_version()} ({abi}), {sys.executable}"
+    )
     good = platform.python_implementation() == "CPython" and sys.version_info >= (3, 11)
     return Check("python", good, name if good else f"{name}; CPython 3.11 or newer is needed")
 

@@ -38,7 +38,6 @@ class Source:
         self._recording: Recording = ledger.recording
         self._progress = progress
         self._stacks: set[int] = set()  # met in events
-        self._names: dict[int, str | None] = {0: None}
         self._threads: dict[int, str] = {}
         process = ledger.process
         self._key = (process.pid, process.started_at_ns)
@@ -212,9 +211,7 @@ class Source:
         return batch
 
     def _name(self, id: int) -> str | None:
-        if id not in self._names:
-            self._names[id] = self._recording.string(id) or None
-        return self._names[id]
+        return self._recording.string(id) or None if id else None
 
     def _thread(self, id: int) -> str:
         if id not in self._threads:
