@@ -76,7 +76,7 @@ sanitize: $(VENV)/installed ## The core's tests under AddressSanitizer and UBSan
 	$(SANITIZED_VENV)/bin/python -P -m pytest -p no:cacheprovider $(PYTEST) $(SANITIZED)
 
 benchmark: $(VENV)/installed ## Measures the costs beside the alternatives
-	@over=0; for name in core descriptors plugin; do \
+	@over=0; for name in core calls descriptors plugin; do \
 		$(BIN)/python benchmarks/$$name.py || over=1; echo; \
 	done; exit $$over
 

@@ -10,20 +10,19 @@ says its budget.  Exit code 1 when a row is over its budget.  Mono's own calls
 
 from __future__ import annotations
 
-import argparse
 import ctypes
 import importlib.util
-import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from measure import Operation, best_ns
+from table import Row, show
 
 from safehandle_debug import SafeFileHandle
 from safehandle_debug.marshal import c_int, extern, library_import
@@ -31,22 +30,6 @@ from safehandle_debug.marshal import c_int, extern, library_import
 cffi: Any = importlib.import_module("cffi") if importlib.util.find_spec("cffi") else None
 
 BASE = "ctypes, int"
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One way to call."""
-
-    what: str
-    ns: float
-    ratio: float
-    budget: float | None
-
-    @property
-    def verdict(self) -> str:
-        if self.budget is None:
-            return ""
-        return "PASS" if self.ratio <= self.budget else "over"
 
 
 BUDGETS = {"NativeFunction, handle": 1.3}
@@ -114,31 +97,15 @@ def of_mono() -> dict[str, float]:
     return {"Mono P/Invoke, int": plain, "Mono P/Invoke, SafeHandle": held}
 
 
-def measure() -> list[Row]:
+def measure() -> Iterator[Row]:
     """Times all operations in turns."""
     with SafeFileHandle.open(os.devnull, os.O_RDONLY) as file:
         best = best_ns(operations(file), rounds=600)
     best |= of_mono()
-    return [
-        Row(what, round(ns, 1), round(ns / best[BASE], 2), BUDGETS.get(what))
-        for what, ns in best.items()
-    ]
-
-
-def main() -> int:
-    """Prints the table; 1 when a row is over its budget."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    arguments = parser.parse_args()
-    rows = measure()
-    if arguments.json:
-        print(json.dumps([asdict(row) for row in rows], indent=2))
-    else:
-        for row in rows:
-            budget = "" if row.budget is None else f"at most {row.budget}x  {row.verdict}"
-            print(f"{row.what:37} {row.ns:8.1f} ns {row.ratio:6.2f}x  {budget}".rstrip())
-    return any(row.verdict == "over" for row in rows)
+    base = best.pop(BASE)
+    for what, ns in best.items():
+        yield Row(what, ns / base, "x", BUDGETS.get(what), f"{ns:.1f} ns", f"{BASE} {base:.1f} ns")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(show(measure(), __doc__.splitlines()[0]))

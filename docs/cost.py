@@ -20,6 +20,7 @@ PAGE: Final = HERE / "cost.md"
 NUMBERS: Final = HERE / "cost.json"
 TITLES: Final = {
     "core": "SafeHandles",
+    "calls": "Native calls",
     "descriptors": "All descriptors of a program",
     "plugin": "A test suite",
 }
