@@ -52,6 +52,23 @@ def program(tmp_path: Path, environment: dict[str, str]) -> object:
     process.communicate()
 
 
+def test_where(program: object, command: Run) -> None:
+    """The filter language; what it leaves out is counted, and a bad one explained."""
+    result = command("top", "--once", "--where", "value<7 site:keep")
+    assert result.returncode == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert "filter: " in lines[1]
+    assert "of 12 handles)" in lines[1]
+    told = json.loads(command("top", "--json", "--where", "kind:pipe").stdout)
+    assert told["sites"] == []
+    (site,) = json.loads(command("top", "--json", "--where", "kind:file").stdout)["sites"]
+    assert (site["open"], site["function"]) == (12, "keep")
+    bad = command("top", "--where", "age>5")
+    assert bad.returncode == 2
+    assert "--where:" in bad.stderr
+    assert "Traceback" not in bad.stderr
+
+
 def test_once(program: object, command: Run) -> None:
     """One table, without colours in a pipe."""
     result = command("top", "--once")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import textwrap
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -248,8 +249,15 @@ def screen_text(app: App[int]) -> str:
 
 
 def steady(text: str) -> str:
-    """A screen without what differs from run to run: our own pid."""
-    return text.replace(f"{os.getpid():>7}", "   4711")
+    """A screen without what differs from run to run: our own pid, and how many
+    descriptors we have."""
+    lines = [
+        re.sub(r" {2,}", "  ", re.sub(r" +fds [\d,]+/[\d,]+$", "", line))
+        if " fds " in line
+        else line
+        for line in text.splitlines()
+    ]
+    return "".join(f"{line}\n" for line in lines).replace(f"{os.getpid():>7}", "   4711")
 
 
 async def until(pilot: Pilot[int], condition: Callable[[], object], what: str = "") -> None:

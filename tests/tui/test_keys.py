@@ -277,6 +277,20 @@ def test_group(leaky: Leaky) -> None:
     watch([leaky.folder], scenario)
 
 
+def test_each_group_has_the_word_of_its_worst_site(leaky: Leaky) -> None:
+    """And says whose it is."""
+
+    async def scenario(app: WatchApp, pilot: Pilot[int]) -> None:
+        shown = await press(app, pilot, "t", "t", "t")
+        assert "── 2 owners" in shown
+        row = [line for line in shown.splitlines() if line.startswith(" ▸")][-1]
+        assert "never closed" in row
+        assert "why never closed" in shown
+        assert "app/db.py:6 connect: none of 40 was ever closed" in shown
+
+    watch([leaky.folder], scenario)
+
+
 def test_ended(leaky: Leaky) -> None:
     """c adds the handles that ended, and takes them away again."""
 

@@ -9,6 +9,7 @@ from rich.color import Color
 from rich.style import Style
 from safehandle_tui.model.text import Role
 from safehandle_tui.palette import DARK, LIGHT, TERMINAL, THEMES, Palette, paint, palette_for
+from textual.theme import Theme
 
 LEAST = 4.5  # WCAG AA for text
 DECORATION = {"rule"}
@@ -37,6 +38,24 @@ def test_contrast(palette: Palette, role: Role) -> None:
     """Each role on each background that it can stand on."""
     for ground in (palette.base, palette.cursor, palette.blurred, palette.bar):
         assert contrast(palette.base + palette.styles[role] + ground) >= LEAST
+
+
+@pytest.mark.parametrize("theme", THEMES, ids=lambda theme: theme.name)
+def test_contrast_of_what_textual_paints(theme: Theme) -> None:
+    """The filter line, messages, borders' titles and the palette of commands."""
+    grounds = [theme.background, theme.surface, theme.panel]
+    inks = [theme.foreground, theme.primary, theme.error, theme.warning, theme.success]
+    for ink in inks:
+        for ground in grounds:
+            assert contrast(Style.parse(f"{ink} on {ground}")) >= LEAST, (ink, ground)
+
+
+@pytest.mark.parametrize("theme", THEMES, ids=lambda theme: theme.name)
+def test_themes_agree_with_their_palettes(theme: Theme) -> None:
+    """What Textual paints stands on the same ground as what we paint."""
+    ground = palette_for(theme).base.bgcolor
+    assert ground is not None
+    assert ground.get_truecolor().hex == theme.background
 
 
 def test_the_contrast_test_can_fail() -> None:

@@ -62,13 +62,16 @@ def serve(targets: Sequence[str], *, port: int, ascii: bool = False) -> int:
 def _problem(targets: Sequence[str]) -> str | None:
     """Why there is nothing to watch or no way to show it, in a sentence."""
     for target in targets:
-        # A session folder may still be empty: then we wait for a process.
-        if Path(target).is_dir():
-            continue
         try:
-            resolve(target)
+            # A session folder may still be empty: then we wait for a process.
+            if Path(target).is_dir():
+                os.listdir(target)
+            else:
+                resolve(target)
         except RecordingError as error:
             return str(error)
+        except (OSError, ValueError) as error:
+            return f"{target}: {getattr(error, 'strerror', None) or error}"
     if "TEXTUAL_DRIVER" in os.environ:
         return None  # a browser is the terminal
     if not (sys.stdin.isatty() and sys.stdout.isatty()):

@@ -19,13 +19,14 @@ from safehandle_debug.errors import RecordingError
 from safehandle_debug.recording import resolve, root, sessions
 from safehandle_tui.model.generations import Mark
 from safehandle_tui.model.holders import Questions
+from safehandle_tui.model.limits import Limits
 from safehandle_tui.model.modes import Mode
 from safehandle_tui.model.sessions import Sessions
 from safehandle_tui.model.shelf import HandleRows
 from safehandle_tui.model.source import SourceFiles
 from safehandle_tui.model.spec import Moment, ViewSpec
 from safehandle_tui.model.states import State, headline, state_of, tally
-from safehandle_tui.model.text import Line
+from safehandle_tui.model.text import Line, Span
 from safehandle_tui.model.tracks import Clock, ProcessRow, Track
 from safehandle_tui.model.travel import Timeline, timeline, travelled
 from safehandle_tui.model.views import Builder, Detail, Shelves
@@ -51,6 +52,7 @@ class View:
     total: int  # handles before the filter
     headline: Line
     tally: Line
+    gauge: Span | None  # descriptors of the process nearest to its limit
     cursor: int | None  # index of the selected row; None when it is not there
     detail: Detail | None
     hidden: frozenset[str]  # columns that would say the same in every row
@@ -80,6 +82,7 @@ class Feed:
         self._rows: Sequence[Any] = ()
         self._sessions = Sessions()
         self._questions = Questions()
+        self._limits = Limits()
         self._marks: list[Mark] = []
         self._shelves = Shelves()
         self._looked_ns = 0  # when the list of all processes was made
@@ -226,6 +229,7 @@ class Feed:
             total=build.total,
             headline=headline(state, in_scope, build.bunches(build.all), past=line is not None),
             tally=self._tally(tracks),
+            gauge=None if line is not None or spec.paused else self._gauge(tracks),
             cursor=cursor,
             detail=self._detail(spec, cursor, build),
             hidden=self._hidden(spec, tracks, build),
@@ -291,6 +295,10 @@ class Feed:
         lost = sum(track.info.dropped for track in tracks if track.info)
         reading = sum(t.info.events for t in tracks if t.info and t.row(0).reading)
         return tally(sorted(kinds.items()), abandoned, lost, reading)
+
+    def _gauge(self, tracks: Sequence[Track]) -> Span | None:
+        infos = [track.info for track in tracks if track.info is not None]
+        return self._limits.span(infos, self._clock.steady_ns())
 
     def _title(self) -> str:
         if self._session is not None:

@@ -58,12 +58,22 @@ def empty_lines(view: View) -> list[Line]:
     if view.state == "disconnected":
         return [view.headline]
     if view.mode == "alarms":
-        text = "Nothing wrong was found" + (" so far" if view.state == "live" else "")
-        return [((text, "title"),), (), (("1 shows what is open", "muted"),)]
+        text, hint = "Nothing wrong was found", "1 shows what is open"
+        if view.state == "live":
+            # A leak is one once the program ends; until then it is suspected.
+            text, hint = "Nothing was done wrong so far", "1 shows who is suspected of leaking"
+        return [((text, "title"),), (), ((hint, "muted"),)]
     if view.mode == "events":
         return [(("No event yet", "title"),)]
     if view.mode == "sessions":
         return [(("No process has been recorded yet", "title"),)]
+    counted = sum(each.info.bare for each in view.processes if each.info is not None)
+    if counted:
+        return [
+            ((f"{plural(counted, 'descriptor')} were counted, not recorded", "title"),),
+            (),
+            (("SAFEHANDLE_DEBUG=full without arm= records each, with its stack", "muted"),),
+        ]
     if view.state == "live":
         return [
             (("No handles open", "title"),),

@@ -14,6 +14,7 @@ from safehandle_debug.ledger import Ledger, ProcessInfo
 from safehandle_debug.recording import open_recording
 from safehandle_debug.recording import sessions as all_sessions
 from safehandle_tui.model.columns import Column
+from safehandle_tui.model.limits import descriptors
 from safehandle_tui.model.processes import command_of
 from safehandle_tui.model.states import process_state
 from safehandle_tui.model.text import Line, Span, age, bar, clean, count
@@ -123,7 +124,7 @@ class Sessions:
                 info=info,
                 error=error,
                 depth=depth,
-                fds=_descriptors(info),
+                fds=descriptors(info),
                 here=name in here,
                 alarms=alarms.get(name),
             )
@@ -154,18 +155,6 @@ class Sessions:
         if info.ended != "running":
             self._known[key] = info
         return info, None
-
-
-def _descriptors(info: ProcessInfo | None) -> tuple[int, int] | None:
-    if info is None or info.ended != "running":
-        return None
-    try:
-        used = len(os.listdir(f"/proc/{info.pid}/fd"))
-        with open(f"/proc/{info.pid}/limits", encoding="ascii") as file:
-            line = next(each for each in file if each.startswith("Max open files"))
-        return used, int(line.split()[3])
-    except (OSError, ValueError, StopIteration):
-        return None
 
 
 def _fds(row: SessionRow, now_ns: int, width: int) -> Span:

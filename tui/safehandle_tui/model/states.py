@@ -155,6 +155,10 @@ def _opening(
     if state == "disconnected":
         reason = next((each.error for each in processes if each.error), "")
         return (("disconnected: ", "bad"), (f"{reason}; showing the last view", "text"))
+    counted = sum(each.info.bare for each in processes if each.info is not None)
+    if counted and not number:
+        text = f"{plural(counted, 'descriptor')} open, counted only"
+        return ((text, "warn"), (": where they come from is not recorded", "text"))
     if state == "live":
         gone = sum(bunch.count for bunch in alive if bunch.life != "open")
         if not number:

@@ -33,6 +33,7 @@ from safehandle_tui.widgets.table import Table
 
 __all__ = ["MainScreen"]
 
+_WIDE: Final = 100
 _TICK_S: Final = 2.0  # ages grow in steps of this: each repaints the screen
 
 
@@ -134,7 +135,13 @@ class MainScreen(Commands):
         state = view.state if view else "waiting"
         right.append(badge(state, paused=self.spec.paused, past=past))
         self.query_one("#top", Lines).show([ends(tuple(left), tuple(right), cells)])
-        headline = ends(view.headline, view.tally, cells) if view is not None else ()
+        headline: Line = ()
+        if view is not None:
+            tally = view.tally
+            # Of a small screen's line it takes its part once there is a reason to.
+            if view.gauge is not None and (cells >= _WIDE or view.gauge[1] != "muted"):
+                tally = (*tally, ("  ", "text"), view.gauge)
+            headline = ends(view.headline, tally, cells)
         if view is not None and view.timeline is not None:
             headline = timeline_line(view.timeline, cells, self.player.word)
         self.query_one("#headline", Lines).show([headline])
