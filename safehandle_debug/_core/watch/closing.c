@@ -85,7 +85,8 @@ shd_watch_end(int fd, shd_number *number, uint64_t word, const char *how,
     }
     shd_subject subject = shd_judge_subject(fd, number, word);
     int is_plain =
-        !behind && owner != SHD_OWNER_SAFEHANDLE && !(word & SHD_WORD_SECOND)
+        !behind && owner != SHD_OWNER_SAFEHANDLE
+        && !(word & (SHD_WORD_SECOND | SHD_WORD_LOCKED))
         && atomic_load_explicit(&number->waiters, memory_order_relaxed) == 0;
     if (is_plain) {
         int claimed = shd_table_claim(subject.slot, serial);
