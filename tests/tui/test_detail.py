@@ -223,4 +223,4 @@ def test_a_site_lists_its_handles() -> None:
     assert "299 open · 1 ended" in plain(site_title(detail, START))
     first = next(line for line in lines if "#" in line)
     assert "#1 " in first
-    assert lines[-1] == "  … and 100 more"
+    assert lines[-1] == "  … and 260 more"

@@ -1,4 +1,4 @@
-"""The thread that reads: four times a second, and at once when asked.
+"""The thread that reads: up to ten times a second, and at once when asked.
 
 The screen never waits for a file.  It says what it wants to show with ask(),
 and gets each new View through a callback, on the reader's thread.
@@ -17,7 +17,8 @@ from safehandle_tui.model.feed import Feed, View, ViewSpec
 
 __all__ = ["Reader"]
 
-_PERIOD_S: Final = 0.25
+_PERIOD_S: Final = 0.1
+_IDLE_PERIOD_S: Final = 0.25  # while nothing happens
 # Of the time, at most this share goes into reading, however much there is.
 _SHARE: Final = 0.25
 _GONE: Final = 129  # exit status, as if SIGHUP had ended us
@@ -74,7 +75,8 @@ class Reader(threading.Thread):
                     # out writes to the terminal: leave without it.
                     os._exit(_GONE)
                 spent = time.monotonic() - began
-                self._asked.wait(max(_PERIOD_S, spent / _SHARE - spent))
+                period = _PERIOD_S if view is not None else _IDLE_PERIOD_S
+                self._asked.wait(max(period - spent, spent / _SHARE - spent))
         except Exception as error:
             self._fail(error)
         finally:

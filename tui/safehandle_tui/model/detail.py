@@ -51,7 +51,7 @@ _SHARED: Final = 2  # references: somebody besides the owner
 _CONTEXT: Final = 2  # source lines on either side of a frame, on the full page
 _SIDE_BY_SIDE: Final = 100  # cells from which two columns are easier to read
 _CLOSES: Final = 3  # places that close handles of a site
-_SAMPLE: Final = 200  # handles of a site that its picture lists
+_SAMPLE: Final = 40  # handles of a site that its picture lists
 _BAD_EVENTS: Final = frozenset(
     {"double-release", "use-closed", "release-failed", "double-owner", "overflow"}
 )

@@ -38,7 +38,7 @@ _RATE_WINDOW_NS: Final = 60 * 10**9
 _RATE_LEAST_NS: Final = 5 * 10**9
 _SAMPLE_EVERY_NS: Final = 10**9
 # A recording with more events than this is shown before they have been read.
-_MANY_EVENTS: Final = 3_000_000
+_MANY_EVENTS: Final = 500_000
 _CLOSES: Final = (EventKind.CLOSE, EventKind.INVALIDATE)
 _OVER: Final = LIVES.index("ended")
 _ENDING_CODES: Final = {name: code for code, name in ENDINGS.items()}
