@@ -44,7 +44,7 @@ SHOWN = {
     "second_peak": [r"first_size=0, first_peak=0", r"second_size=0, second_peak=0"],
     "for line in traceback": [
         r"Traceback \(most recent call first\):",
-        r"  .*/work\.py:5",
+        r".*/work\.py:5",
     ],
 }
 
