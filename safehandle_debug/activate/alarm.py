@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import resource  # now, while there is a descriptor to load it with
 import warnings
+from typing import NamedTuple
 
 from safehandle_debug import _native
 from safehandle_debug.activate import stderr
@@ -19,15 +20,42 @@ _STACK_LEVEL = 2  # the line that the main thread is at
 
 on_error = "record"  # what SAFEHANDLE_DEBUG said
 _told = False
+_warned: dict[str | tuple[str, type[Warning], int], int] = {}
 
 
-def say(text: str) -> None:
+class Place(NamedTuple):
+    """Where something was done."""
+
+    file: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+
+def place(stack: int) -> Place | None:
+    """The line of the program that a recorded stack comes from."""
+    path = _native.recording_path()
+    if path is None:
+        return None
+    from safehandle_debug.ledger import site_of
+    from safehandle_debug.recording import open_recording
+
+    with open_recording(path) as recording:
+        frame = site_of(recording.stack(stack))
+    return None if frame is None else Place(frame.file, frame.line)
+
+
+def say(text: str, at: Place | None) -> None:
     """Warns of a wrong act, or raises, as on_error= asks."""
     if on_error == "raise":
         from safehandle_debug.errors import HandleStateError
 
         raise HandleStateError(text)
-    if on_error == "warn":
+    if on_error == "warn" and at is not None:
+        # Another thread may have done it, and be elsewhere by now.
+        warnings.warn_explicit(text, RuntimeWarning, at.file, at.line, registry=_warned)
+    elif on_error == "warn":
         warnings.warn(text, RuntimeWarning, _STACK_LEVEL)
 
 

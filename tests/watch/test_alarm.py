@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pathlib
+import re
 import signal
+import sys
 
 import pytest
 from support_programs import Run, run_program
@@ -71,6 +73,34 @@ except HandleStateError as error:
     print(str(error) == f"close of fd {{fd}}: it was closed before")
 """
     assert run(source, "raise", tmp_path).ok().lines == ["True"]
+
+
+THREAD = """
+from safehandle_debug import HandleStateError
+
+def work():
+    try:
+        fd = wrong()
+        os.close(os.open("/dev/null", os.O_RDONLY))
+        sum(len(str(n)) for n in range(10))
+    except HandleStateError as error:
+        print(str(error) == f"close of fd {fd}: it was closed before")
+
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+"""
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 13), reason="the main thread has to help there")
+def test_raises_while_the_main_thread_waits(tmp_path: pathlib.Path) -> None:
+    assert run(THREAD, "raise", tmp_path).ok().lines == ["True"]
+
+
+def test_warns_of_the_line_that_did_it(tmp_path: pathlib.Path) -> None:
+    result = run(THREAD, "warn", tmp_path).ok()
+    line = WRONG[: WRONG.index("    except")].count("\n")
+    assert re.search(rf"program.py:{line}: RuntimeWarning: close of fd", result.err)
 
 
 def test_raises_in_the_thread_that_did_it(tmp_path: pathlib.Path) -> None:

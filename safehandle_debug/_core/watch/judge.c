@@ -52,16 +52,19 @@ what_is_wrong(int kind)
                                            : "it was closed before";
 }
 
-/* Perhaps by another thread than the one that did it. */
+/* `here_too`: by the thread that did it. */
 static void
-say(const held_back *what)
+say(const held_back *what, int here_too)
 {
     if (shd_on_error == SHD_ON_ERROR_WARN
         || shd_on_error == SHD_ON_ERROR_RAISE) {
         char text[160];
         snprintf(text, sizeof(text), "%s of fd %d: %s", what->how, what->fd,
                  what_is_wrong(what->kind));
-        shd_owners_say(text);
+        if (shd_on_error == SHD_ON_ERROR_WARN || !here_too
+            || !shd_owners_raise_here(text)) {
+            shd_owners_say(text, what->here.stack);
+        }
     }
     shd_place here;
     if (!shd_place_bare(&here) || here.epoch != what->here.epoch) {
@@ -130,7 +133,7 @@ report(int fd, const shd_subject *subject, int kind, int flags, int64_t value,
     entry->subject.slot = 0; /* may be another's by then */
     entry->how = how;
     if (entry == &now) {
-        say(entry);
+        say(entry, 1);
         if (shd_on_error == SHD_ON_ERROR_ABORT) {
             alarm_now(fd, kind, how);
         }
@@ -157,7 +160,7 @@ end_run(int is_loop)
             __atomic_fetch_sub(&shd_problems, 1, __ATOMIC_RELAXED);
         }
         else {
-            say(each);
+            say(each, 1);
         }
         atomic_store(&each->state, FREE);
     }
@@ -218,7 +221,7 @@ shd_judge_settle(void)
 {
     for (int i = 0; i < HELD; i++) {
         if (take_out(&held[i])) {
-            say(&held[i]);
+            say(&held[i], 0);
             atomic_store(&held[i].state, FREE);
         }
     }

@@ -199,6 +199,9 @@ shd_owners_start(void)
         Py_XDECREF(type);
     }
     shd_finalizers_start();
+    if (shd_on_error == SHD_ON_ERROR_RAISE) {
+        shd_owners_raise_start();
+    }
     shd_watch_leave();
     shd_callsites_start();
     is_started = 1;

@@ -60,8 +60,12 @@ shd_owners_answer(void)
 }
 
 /* The same for a sentence that on_error= has to say of what this thread does;
- * the first one, when several wait. */
-void shd_owners_say(const char *text);
+ * the first few, when many wait. */
+void shd_owners_say(const char *text, uint32_t stack);
+
+/* Raises HandleStateError in this thread, as soon as it is back in Python.
+ * 0: not possible here. */
+int shd_owners_raise_here(const char *text);
 
 /* After fork, in the child: what another thread had begun ends nowhere. */
 void shd_owners_forked(void);

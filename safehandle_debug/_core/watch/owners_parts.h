@@ -31,6 +31,7 @@ int shd_scratch_null(void);
 int shd_scratch_memory(void);
 
 /* Wraps the finalizers of all types that are loaded. */
+void shd_owners_raise_start(void);
 void shd_finalizers_start(void);
 void shd_finalizers_again(void);
 void shd_finalizers_stop(void);

@@ -18,16 +18,25 @@
 
 static _Atomic int wanted; /* shd_soon; a call is pending while it is not 0 */
 
-/* `sentence` belongs to whoever moved the state away from EMPTY or FULL. */
+/* A sentence belongs to whoever moved its state away from EMPTY or FULL. */
 enum {
     EMPTY,
     BUSY,
     FULL
 };
-static _Atomic int sentence_state;
-static char sentence[SENTENCE];
-static unsigned long culprit; /* the thread that it is about */
 
+#define SENTENCES 8
+
+typedef struct {
+    _Atomic int state;
+    char text[SENTENCE];
+    unsigned long thread; /* that it is about */
+    uint32_t stack;
+} sentence;
+
+static sentence sentences[SENTENCES];
+
+/* A tuple is taken for several arguments. */
 static PyObject *
 call_alarm(const char *function, PyObject *argument)
 {
@@ -70,18 +79,34 @@ raise_in(unsigned long thread, PyObject *base, PyObject *text)
     return raised;
 }
 
+/* "file:line" of the wrong act, or None. */
+static PyObject *
+place_of(uint32_t stack)
+{
+    shd_watch_enter(); /* what is read for it is not the program's */
+    PyObject *number = PyLong_FromUnsignedLong(stack);
+    PyObject *place = number == NULL ? NULL : call_alarm("place", number);
+    PyErr_Clear();
+    Py_XDECREF(number);
+    shd_watch_leave();
+    return place == NULL ? Py_NewRef(Py_None) : place;
+}
+
 static int
-say(void)
+say(sentence *what)
 {
     int full = FULL;
-    if (!atomic_compare_exchange_strong(&sentence_state, &full, BUSY)) {
+    if (!atomic_compare_exchange_strong(&what->state, &full, BUSY)) {
         return 0;
     }
-    unsigned long thread = culprit;
+    unsigned long thread = what->thread;
+    uint32_t stack = what->stack;
     PyObject *text = PyUnicode_DecodeUTF8(
-        sentence, (Py_ssize_t)strlen(sentence), "replace");
-    atomic_store(&sentence_state, EMPTY);
-    PyObject *result = text == NULL ? NULL : call_alarm("say", text);
+        what->text, (Py_ssize_t)strlen(what->text), "replace");
+    atomic_store(&what->state, EMPTY);
+    PyObject *place = place_of(stack);
+    PyObject *told = text == NULL ? NULL : PyTuple_Pack(2, text, place);
+    PyObject *result = told == NULL ? NULL : call_alarm("say", told);
     PyObject *error = shd_interp_error(SHD_ERROR_STATE);
     if (result == NULL && text != NULL && PyErr_ExceptionMatches(error)
         && thread != PyThread_get_thread_ident()) {
@@ -89,13 +114,31 @@ say(void)
         if (raise_in(thread, error, text)) {
             result = Py_NewRef(Py_None);
         }
-        else {
+        else if (place == Py_None) {
             PyErr_SetObject(error, text);
         }
+        else {
+            PyErr_Format(error, "%U (at %S, in a thread that has ended)", text,
+                         place);
+        }
     }
+    Py_XDECREF(told);
+    Py_DECREF(place);
     Py_XDECREF(text);
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
+}
+
+static int
+say_all(void)
+{
+    for (int i = 0; i < SENTENCES; i++) {
+        if (say(&sentences[i]) < 0) {
+            shd_owners_soon(SHD_SOON_SAY); /* the others */
+            return -1;
+        }
+    }
+    return 0;
 }
 
 /* Since when the main thread has been asked to answer; 0: not at all. */
@@ -143,7 +186,7 @@ run_soon(void *Py_UNUSED(ignored))
             atomic_compare_exchange_strong(&waiting_since, &since, 0);
         }
     }
-    return what & SHD_SOON_SAY ? say() : 0;
+    return what & SHD_SOON_SAY ? say_all() : 0;
 }
 
 void
@@ -211,14 +254,19 @@ shd_owners_asked(void)
 }
 
 void
-shd_owners_say(const char *text)
+shd_owners_say(const char *text, uint32_t stack)
 {
-    int empty = EMPTY;
-    if (atomic_compare_exchange_strong(&sentence_state, &empty, BUSY)) {
-        strncpy(sentence, text, SENTENCE - 1);
-        sentence[SENTENCE - 1] = 0;
-        culprit = PyThread_get_thread_ident();
-        atomic_store(&sentence_state, FULL);
+    for (int i = 0; i < SENTENCES; i++) {
+        sentence *mine = &sentences[i];
+        int empty = EMPTY;
+        if (atomic_compare_exchange_strong(&mine->state, &empty, BUSY)) {
+            strncpy(mine->text, text, SENTENCE - 1);
+            mine->text[SENTENCE - 1] = 0;
+            mine->thread = PyThread_get_thread_ident();
+            mine->stack = stack;
+            atomic_store(&mine->state, FULL);
+            break;
+        }
     }
     shd_owners_soon(SHD_SOON_SAY);
 }
@@ -228,5 +276,7 @@ shd_owners_forked(void)
 {
     atomic_store(&wanted, 0);
     atomic_store(&waiting_since, 0);
-    atomic_store(&sentence_state, EMPTY);
+    for (int i = 0; i < SENTENCES; i++) {
+        atomic_store(&sentences[i].state, EMPTY);
+    }
 }
