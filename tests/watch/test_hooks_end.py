@@ -226,6 +226,17 @@ def test_what_will_fail_replaces_nothing(
     assert (hooks.errno, hooks.told()) == (errno.EBADF, [f"bad {fd} {said}"])
 
 
+def test_a_redirection_is_told_after() -> None:
+    """A standard stream that is nobody's handle: one question, and no call more."""
+    result = in_a_process_of_its_own("""
+        fd = os.open("/dev/null", os.O_WRONLY)
+        print(hooks.number("dup2", fd, 2) - 2, os.path.sameopenfile(fd, 2))
+        os.close(fd)
+        print(hooks.number("dup2", fd, 2), *hooks.told(), sep="|")
+    """)
+    assert result.stdout.splitlines() == ["0 True", "-1|redirected 2 from 3|bad 3 dup2"]
+
+
 def test_onto_itself_is_a_question(hooks: Hooks, fd: int) -> None:
     assert hooks.number("dup2", fd, fd) == fd
     hooks.parked[fd] = 1

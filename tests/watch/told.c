@@ -169,6 +169,18 @@ shd_watch_replaced(int result, int from, const void *caller)
     tell(caller, "replaced %d from %d\n", result, from);
 }
 
+int
+shd_watch_redirects(int from, int to)
+{
+    return from > 2 && to == 2;
+}
+
+void
+shd_watch_redirected(int from, int to)
+{
+    tell(NULL, "redirected %d from %d\n", to, from);
+}
+
 void
 shd_watch_closing_range(unsigned int first, unsigned int last,
                         const void *caller)

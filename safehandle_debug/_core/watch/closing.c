@@ -338,6 +338,38 @@ shd_watch_replaced(int result, int from, const void *caller)
     }
 }
 
+/* pytest does so a dozen times a test. */
+int
+shd_watch_redirects(int from, int to)
+{
+    if (to < 0 || to > 2 || from == to) {
+        return 0;
+    }
+    const shd_number *source = shd_number_find(from);
+    const shd_number *stream = shd_number_find(to);
+    if (source == NULL || stream == NULL
+        || shd_word_state(atomic_load(&source->word)) != SHD_NUMBER_OPEN) {
+        return 0;
+    }
+    uint64_t word = atomic_load(&stream->word);
+    return word
+           == shd_word(0, SHD_NUMBER_OPEN, SHD_OWNER_RAW, shd_word_kind(word));
+}
+
+void
+shd_watch_redirected(int from, int to)
+{
+    shd_judge_next(-1, 0);
+    int kind = shd_word_kind(atomic_load(&shd_number_find(from)->word));
+    shd_number *stream = shd_number_find(to);
+    uint64_t word = atomic_load(&stream->word);
+    if (word
+        == shd_word(0, SHD_NUMBER_OPEN, SHD_OWNER_RAW, shd_word_kind(word))) {
+        uint64_t now = shd_word(0, SHD_NUMBER_OPEN, SHD_OWNER_RAW, kind);
+        atomic_compare_exchange_strong(&stream->word, &word, now);
+    }
+}
+
 /* What closes more than this at once closes whatever there is. */
 #define WIDE 64
 

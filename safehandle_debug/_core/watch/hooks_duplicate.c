@@ -66,6 +66,16 @@ shd_hook_will_replace(int from, int to)
                      : !shd_hook_may_use(from, function, SHD_HERE)) {         \
             return -1;                                                        \
         }                                                                     \
+        if (shd_watch_redirects(from, to)) {                                  \
+            int redirected = (call);                                          \
+            if (redirected >= 0) {                                            \
+                shd_watch_redirected(from, to);                               \
+            }                                                                 \
+            else if (errno == EBADF) {                                        \
+                shd_hook_bad(from, function, SHD_HERE);                       \
+            }                                                                 \
+            return redirected;                                                \
+        }                                                                     \
         if (!shd_hook_will_replace(from, to)) {                               \
             int refused = (call);                                             \
             if (refused == -1 && errno == EBADF && !(is_probe)) {             \

@@ -109,6 +109,11 @@ void shd_watch_replacing(int fd, int from, const char *how,
 /* ... after it; `result` as returned. */
 void shd_watch_replaced(int result, int from, const void *caller);
 
+/* 1 when dup2(from, to) points a standard stream elsewhere and ends nobody's
+ * handle: those tell shd_watch_redirected() instead, once it is done. */
+int shd_watch_redirects(int from, int to);
+void shd_watch_redirected(int from, int to);
+
 /* close_range, closefrom: before the call. */
 void shd_watch_closing_range(unsigned int first, unsigned int last,
                              const void *caller);
