@@ -34,6 +34,7 @@ enum {
 };
 
 static held_back held[HELD];
+static _Atomic int waiting; /* of them, in this state */
 
 static _Thread_local struct {
     held_back *mine;
@@ -82,8 +83,12 @@ say(const held_back *what, int here_too)
 static int
 take_out(held_back *what)
 {
-    int waiting = WAITING;
-    return atomic_compare_exchange_strong(&what->state, &waiting, FILLING);
+    int expected = WAITING;
+    if (!atomic_compare_exchange_strong(&what->state, &expected, FILLING)) {
+        return 0;
+    }
+    atomic_fetch_sub(&waiting, 1);
+    return 1;
 }
 
 static void
@@ -143,6 +148,7 @@ report(int fd, const shd_subject *subject, int kind, int flags, int64_t value,
     turn.mine = entry;
     turn.run++;
     turn.stack = now.here.stack;
+    atomic_fetch_add(&waiting, 1);
     atomic_store(&entry->state, WAITING);
 }
 
@@ -219,7 +225,7 @@ shd_judge_sweeping(int fd)
 void
 shd_judge_settle(void)
 {
-    for (int i = 0; i < HELD; i++) {
+    for (int i = 0; i < HELD && atomic_load(&waiting) > 0; i++) {
         if (take_out(&held[i])) {
             say(&held[i], 0);
             atomic_store(&held[i].state, FREE);
@@ -233,6 +239,7 @@ shd_judge_forked(void)
     for (int i = 0; i < HELD; i++) {
         atomic_store(&held[i].state, FREE);
     }
+    atomic_store(&waiting, 0);
     turn.mine = NULL;
     turn.last = -1;
     turn.sweeping = 0;
