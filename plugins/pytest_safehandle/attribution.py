@@ -138,14 +138,9 @@ class Scopes:
         """Forgets the fixtures of the test that has been judged."""
         self._own.clear()
 
-    @property
-    def has_wider(self) -> bool:
-        """True when a fixture wider than a test is in use or not yet judged."""
-        return bool(self._wider)
-
     def ended(self) -> list[Scope]:
         """The wider fixtures that are over and not yet judged."""
-        return [scope for scope in self._wider if scope.is_over]
+        return [scope for scope in self._wider if scope.is_over] if self._wider else []
 
     def suspects(self, mark: int) -> tuple[set[int], set[int]]:
         """The open handles of the test and its own fixtures, which were opened

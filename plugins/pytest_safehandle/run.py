@@ -16,41 +16,22 @@ __all__ = ["Run"]
 class Run:
     """What is known of the test that runs; a rerun is another Run.
 
-    A plain class: making a dataclass would cost more than all runs of a short
-    session.
+    Made for tests of which there is something to be known.  A plain class:
+    making a dataclass would cost more than all runs of a short session.
     """
 
-    __slots__ = (
-        "allow",
-        "ended",
-        "failed",
-        "found",
-        "in_phase",
-        "is_complete",
-        "is_over",
-        "item",
-        "iterations",
-        "judged",
-        "mark",
-        "sectioned",
-        "seq",
-        "threads",
-    )
+    seq = 0  # newest event when it began; kept only to find abandoned handles
+    failed = False
+    is_complete = True  # neither failed nor skipped
+    judged = False  # its leaks are in the teardown's message
+    sectioned = False  # its open handles are in a section
+    allow: Sequence[Site] = ()  # allowed by the fixture
+    # Newest serial before the body, and after each time that it ran; empty
+    # unless it is to be repeated.
+    iterations: Sequence[int] = ()
+    found: Sequence[dict[str, Any]] = ()  # since its last report
 
     def __init__(self, item: pytest.Item, mark: int, threads: frozenset[str]) -> None:
         self.item = item
         self.mark = mark  # newest serial when it began
         self.threads = threads  # names of those that ran before it
-        self.seq = 0  # newest event when it began; kept only to find abandoned handles
-        self.in_phase = True  # between the beginning and the end of a phase's hook
-        self.is_over = False  # torn down
-        self.ended = False  # judged, and no longer what events are marked with
-        self.failed = False
-        self.is_complete = True  # neither failed nor skipped
-        self.judged = False  # its leaks are in the teardown's message
-        self.sectioned = False  # its open handles are in a section
-        self.allow: Sequence[Site] = ()  # allowed by the fixture
-        # Newest serial before the body, and after each time that it ran; empty
-        # unless it is to be repeated.
-        self.iterations: list[int] = []
-        self.found: list[dict[str, Any]] = []  # since its last report

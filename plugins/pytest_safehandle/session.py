@@ -23,12 +23,12 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Generator
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import pytest
 
 from pytest_safehandle import HandleCheckWarning
-from pytest_safehandle.attribution import Scopes, thread_names
+from pytest_safehandle.attribution import Scopes, other_threads, thread_names
 from pytest_safehandle.hooks import HookFailed
 from pytest_safehandle.recorder import Recorder, join_session, leave_session, prepare_path
 from pytest_safehandle.run import Run
@@ -47,6 +47,7 @@ T = TypeVar("T")
 
 _RECORDER = pytest.StashKey[Recorder]()
 _SESSION = pytest.StashKey["HandlesSession"]()
+_NO_THREADS: Final[frozenset[str]] = frozenset()
 # Names of the tests that run now, one in another: pytester runs pytest in a test.
 _marked: list[str] = []
 
@@ -131,10 +132,19 @@ class HandlesSession:
         self._config = config
         self._scopes = Scopes()
         self._markers: dict[str, Marker] = {}  # by nodeid, of tests that have one
+        # Also tests are judged that leave nothing open.
+        self._is_strict = settings.abandoned != "ignore" or settings.baseline is not None
+        # The test that runs now, or ran last; with a Run as soon as one is needed.
+        self._item: pytest.Item | None = None
         self._run: Run | None = None
+        self._mark = 0  # newest serial when it began
+        self._threads = _NO_THREADS  # names of those that ran before it
+        self._is_running = False  # not yet judged, and what events are marked with
+        self._in_phase = False  # between the beginning and the end of a phase's hook
         self._judge: Judge | None = None
         self._began_ns = time.time_ns()
         self._first = _native.newest_serial()
+        self._configured = self._first
         self._problems = _native.problem_count()
         self._sees_reports = False
         self._broken = False
@@ -143,7 +153,7 @@ class HandlesSession:
     @property
     def run(self) -> Run | None:
         """The test that runs now."""
-        return self._run
+        return None if self._item is None else self._made_run()
 
     @property
     def first(self) -> int:
@@ -200,6 +210,11 @@ class HandlesSession:
 
     # Collection.
 
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection(self) -> None:
+        # What plugins open for the whole session is theirs.
+        self._configured = _native.newest_serial()
+
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         for item in items:
@@ -207,6 +222,7 @@ class HandlesSession:
                 from pytest_safehandle.markers import read_marker
 
                 self._markers[item.nodeid] = read_marker(item)
+                self._is_strict = True
 
     # The life of a test.
 
@@ -229,68 +245,106 @@ class HandlesSession:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, object, object]:
-        run = self._begin(item)
+        self._begin(item)
         try:
             result = yield
         except BaseException as error:
-            self._failed(run, error)
+            self._failed(error)
             raise
-        finally:
-            run.in_phase = False
+        self._in_phase = False
         if _native.problem_count() != self._problems:
-            self._fail_misuse(run)
+            self._fail_misuse(again=True)
         return result
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
-        run = self._run_of(item)
-        run.in_phase = True
-        marker = self._markers.get(item.nodeid) if self._markers else None
-        repeat = 0 if marker is None or marker.repeat is None else marker.repeat
-        if repeat:
-            run.iterations = [_native.newest_serial()]
+        if self._item is not item:
+            self._begin(item)
+        self._in_phase = True
+        repeat = self._repeats(item) if self._markers else 0
         try:
             result = yield
             if repeat:
-                _repeat(run, repeat)
+                _repeat(self._made_run(), repeat)
         except BaseException as error:
-            self._failed(run, error)
+            self._failed(error)
             raise
-        finally:
-            run.in_phase = False
-        if vars(item).get("_excinfo"):
+        self._in_phase = False
+        if item.__dict__.get("_excinfo"):
             # A unittest's: pytest raises it only when it makes the report.
             self._see_reports()
         if _native.problem_count() != self._problems:
-            self._fail_misuse(run)
+            self._fail_misuse(again=True)
         return result
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, object, object]:
-        run = self._run_of(item)
-        run.in_phase = True
+        if self._item is not item:
+            self._begin(item)
+        self._in_phase = True
         try:
             result = yield
-            run.in_phase, run.is_over = False, True
+            self._in_phase = False
             if _native.problem_count() != self._problems:
-                self._fail_misuse(run)
-            if not self._is_idle(run):
-                self._act(run, self._guard(lambda: self._verdict(run), None))
+                self._fail_misuse(again=False)
+            mark = self._mark
+            if (
+                (_native.newest_serial() != mark and _native.open_since(mark))
+                or self._is_strict
+                or self._scopes.ended()
+            ):
+                self._judge_test()
             return result
         except BaseException as error:
-            run.in_phase = False
-            self._failed(run, error)
+            self._failed(error)
             raise
         finally:
-            self._end(run)
+            self._end()
 
     def pytest_exception_interact(self, node: object) -> None:
         # Comes also for a subtest, which fails without an exception in the test.
-        if self._run is not None and self._run.item is node:
-            self._run.failed = True
+        if self._item is node:
+            self._made_run().failed = True
 
-    def _failed(self, run: Run, error: BaseException) -> None:
+    def _begin(self, item: pytest.Item) -> None:
+        if self._is_running:
+            self._end()
+        self._is_running = self._in_phase = True
+        self._item = item
+        self._run = None
+        self._mark = _native.newest_serial()
+        self._threads = thread_names() if other_threads() else _NO_THREADS
+        name = item.nodeid
+        _marked.append(name)
+        _native.set_test(name)
+        if self.settings.abandoned != "ignore":
+            self._made_run().seq = self._guard(lambda: self.judge.reader.newest_seq(), 0)
+
+    def _end(self) -> None:
+        self._is_running = False
+        self._scopes.end_test()
+        _marked.pop()
+        _native.set_test(_marked[-1] if _marked else None)
+
+    def _made_run(self) -> Run:
+        """What is known of the test, for those of which something is to be known."""
+        if self._run is None:
+            assert self._item is not None
+            self._run = Run(self._item, self._mark, self._threads)
+        return self._run
+
+    def _repeats(self, item: pytest.Item) -> int:
+        """How often the body is to run, 0: as always."""
+        marker = self._markers.get(item.nodeid)
+        if marker is None or not marker.repeat:
+            return 0
+        self._made_run().iterations = (_native.newest_serial(),)
+        return marker.repeat
+
+    def _failed(self, error: BaseException) -> None:
+        self._in_phase = False
         self._see_reports()
+        run = self._made_run()
         run.is_complete = False
         unittest = sys.modules.get("unittest")
         skips = (pytest.skip.Exception, *((unittest.SkipTest,) if unittest else ()))
@@ -304,19 +358,25 @@ class HandlesSession:
 
     def see_report(self, item: pytest.Item, report: pytest.TestReport) -> None:
         """Completes a report of a phase."""
-        run = self._run
-        if run is None or run.item is not item:
+        if self._item is not item:
             return
+        run = self._made_run()
         if not report.passed:
             run.failed |= report.failed or hasattr(report, "wasxfail")
             run.is_complete = False
         # Within a phase's hook it is a subtest's report.
-        if run.in_phase:
+        if self._in_phase:
             return
         if report.failed:
             self._guard(lambda: self._add_sections(run, report), None)
         if run.found:
             self._attach(run, report)
+
+    # The verdicts.
+
+    def _judge_test(self) -> None:
+        run = self._made_run()
+        self._act(run, self._guard(lambda: self._verdict(run), None))
 
     def _act(self, run: Run, verdict: Verdict | None) -> None:
         if verdict is None:
@@ -325,35 +385,6 @@ class HandlesSession:
             run.item.warn(warning)
         if verdict.error is not None:
             pytest.fail(verdict.error, pytrace=False)
-
-    def _run_of(self, item: pytest.Item) -> Run:
-        run = self._run
-        return run if run is not None and run.item is item else self._begin(item)
-
-    def _begin(self, item: pytest.Item) -> Run:
-        if self._run is not None and not self._run.ended:
-            self._end(self._run)
-        self._run = run = Run(item, _native.newest_serial(), thread_names())
-        _marked.append(item.nodeid)
-        _native.set_test(item.nodeid)
-        if self.settings.abandoned != "ignore":
-            run.seq = self._guard(lambda: self.judge.reader.newest_seq(), 0)
-        return run
-
-    def _end(self, run: Run) -> None:
-        run.ended = True
-        self._scopes.end_test()
-        _marked.pop()
-        _native.set_test(_marked[-1] if _marked else None)
-
-    def _is_idle(self, run: Run) -> bool:
-        """True when a test opened nothing, and nothing else is to be judged."""
-        return (
-            _native.newest_serial() == run.mark
-            and not self._scopes.has_wider
-            and not self._markers
-            and self.settings.baseline is None
-        )
 
     def _verdict(self, run: Run) -> Verdict | None:
         """What to do at the end of a test; None: nothing."""
@@ -373,8 +404,9 @@ class HandlesSession:
             for scope in ended:
                 scopes.discard(scope)
 
-    def _fail_misuse(self, run: Run) -> None:
-        text = self._guard(lambda: self._misuses(run), None, again=not run.is_over)
+    def _fail_misuse(self, *, again: bool) -> None:
+        run = self._made_run()
+        text = self._guard(lambda: self._misuses(run), None, again=again)
         if text is not None:
             pytest.fail(text, pytrace=False)
 
@@ -405,14 +437,14 @@ class HandlesSession:
         leaked = sum(one["kind"] == "leak" for one in run.found)
         if leaked:
             report.user_properties.append(("handles_leaked", leaked))
-        vars(report)["handles"] = {"found": run.found}
+        found, run.found = list(run.found), ()
+        vars(report)["handles"] = {"found": found}
         if not hasattr(self._config, "workeroutput"):
-            self._config.stash[SUMMARY].found(run.found)
-        run.found = []
+            self._config.stash[SUMMARY].found(found)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self) -> None:
-        self._run = None
+        self._item = self._run = None
         told: dict[str, Any] = self._guard(self._finish, {})
         told["notes"] = [*told.get("notes", ()), *self._troubles]
         output = getattr(self._config, "workeroutput", None)
@@ -428,8 +460,8 @@ class HandlesSession:
         told: dict[str, Any] = {}
         settings = self.settings
         wanted = counted or settings.json is not None or settings.baseline is not None
-        if self._judge is not None or wanted or _native.open_since(self._first):
-            told = self.judge.finish(self._first)
+        if self._judge is not None or wanted or _native.open_since(self._configured):
+            told = self.judge.finish(self._configured)
         lost = self.recorder.fault()
         if lost is not None:
             told["notes"] = [*told.get("notes", ()), lost]
@@ -439,7 +471,7 @@ class HandlesSession:
 def _repeat(run: Run, times: int) -> None:
     """Runs the body until it has run so many times; the first time is over."""
     item = run.item
-    run.iterations.append(_native.newest_serial())
+    run.iterations = (*run.iterations, _native.newest_serial())
     for number in range(2, times + 1):
         if vars(item).get("_excinfo"):
             return  # of a unittest that failed
@@ -448,7 +480,7 @@ def _repeat(run: Run, times: int) -> None:
         except BaseException as error:
             error.add_note(f"when the body ran for the {number}. of {times} times")
             raise
-        run.iterations.append(_native.newest_serial())
+        run.iterations = (*run.iterations, _native.newest_serial())
 
 
 class _Reports:

@@ -344,7 +344,8 @@ class Judge:
     ) -> None:
         site = site_of(finding.culprit) or finding.handle.site
         self.counts[finding.kind] += 1
-        run.found.append(
+        run.found = [
+            *run.found,
             {
                 "kind": finding.kind,
                 "site": self.writer.site(finding.culprit or finding.handle.opened),
@@ -357,8 +358,8 @@ class Judge:
                 "file": site.file if site is not None else None,
                 "line": site.line if site is not None else None,
                 "json": self._as_json(finding, severity),
-            }
-        )
+            },
+        ]
 
     def _as_json(self, finding: Finding, severity: str) -> dict[str, Any] | None:
         if self.settings.json is None:
