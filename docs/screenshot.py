@@ -25,7 +25,11 @@ PICTURES = {  # name of the file: the keys that lead to the screen
     "watch": (),
     "tree": ("3",),
     "kinds": ("4",),
+    "handle": ("1", "o", "enter", "enter"),
+    "past": ("escape", "escape", "P", "right_parenthesis", "right_parenthesis"),
 }
+# The screens that show more the longer one waits: in seconds.
+WAITS = {"handle": 3.0, "past": 1.5}
 SIZE = (120, 26)
 SHOWN_LEAKS = 14
 LONGEST = 60.0  # seconds
@@ -57,7 +61,7 @@ async def draw(pid: int, folder: pathlib.Path) -> None:
             await pilot.pause(0.2)
         for name, keys in PICTURES.items():
             await pilot.press(*keys)
-            await pilot.pause(1.0)
+            await pilot.pause(WAITS.get(name, 1.0))
             picture = app.export_screenshot(title="safehandle watch")
             (folder / f"{name}.svg").write_text(picture)
 

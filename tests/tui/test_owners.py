@@ -190,3 +190,29 @@ def test_a_recording_that_may_not_be_written(sessions_root: Path) -> None:
         assert "40 open" in screen_text(app)
 
     watch([leaky.path], scenario)
+
+
+def test_the_page_goes_along(
+    leaky: Leaky, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Copied, and written into a file, with what holds the handle and what the
+    system says of it; u unfolds libraries."""
+    monkeypatch.chdir(tmp_path)
+    answer(leaky, 6, number=0)
+
+    async def scenario(app: WatchApp, pilot: Pilot[int]) -> None:
+        await press(app, pilot, "enter", "enter")
+        await until_shown(pilot, "app.db.RETRIES[417]")
+        await pilot.press("y")
+        await until_shown(pilot, "copied")
+        assert "app.db.RETRIES[417]" in app.clipboard
+        assert "the system says" in app.clipboard
+        await pilot.press("x", "u")
+        await until_shown(pilot, "written to")
+        (path,) = tmp_path.glob("safehandle-handle-6-*.txt")
+        assert path.read_text().startswith(" #6 SafeFileHandle")
+        await pilot.press("ctrl+p")
+        await pilot.press("escape", "escape")
+        await until_shown(pilot, "> Handles")
+
+    watch([leaky.folder], scenario)

@@ -140,8 +140,9 @@ class WatchApp(App[int]):
                     screen.show_view(message.view)
 
     def on_asking_turned(self) -> None:
-        if isinstance(self.screen, DetailScreen):
-            self.screen.repaint_all()
+        for screen in self.screen_stack:
+            if isinstance(screen, DetailScreen):
+                screen.repaint_all()
 
     def on_watch_app_reader_failed(self, message: ReaderFailed) -> None:
         raise message.error

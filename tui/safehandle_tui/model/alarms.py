@@ -11,6 +11,7 @@ from safehandle_debug.findings import Finding
 from safehandle_debug.ledger import Event, Frame, History, is_library
 from safehandle_tui.model.columns import Column
 from safehandle_tui.model.source import SourceMap
+from safehandle_tui.model.stacks import runs
 from safehandle_tui.model.text import (
     Line,
     Role,
@@ -284,20 +285,14 @@ def _side_by_side(
 
 def _body(panel: _Panel, source: SourceMap, cwd: str) -> list[Line]:
     lines: list[Line] = []
-    folded = 0
-    for frame in panel[2]:
-        if is_library(frame.file) and not all(is_library(each.file) for each in panel[2]):
-            folded += 1
+    for part in runs(panel[2]):
+        if isinstance(part, int):
+            lines.append(((f"… {plural(part, 'library frame')}", "muted"),))
             continue
-        if folded:
-            lines.append(((f"… {plural(folded, 'library frame')}", "muted"),))
-            folded = 0
-        lines.append(((_place(frame, cwd), "own"),))
-        text = source.get((frame.file, frame.line), "")
+        lines.append(((_place(part, cwd), "own"),))
+        text = source.get((part.file, part.line), "")
         if text.strip():
             lines.append((("    ", "text"), (text.strip(), "source")))
-    if folded:
-        lines.append(((f"… {plural(folded, 'library frame')}", "muted"),))
     return lines or [(("no stack was recorded", "muted"),)]
 
 

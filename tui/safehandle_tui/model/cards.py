@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from safehandle_debug.ledger import is_library
-from safehandle_tui.model.detail import stack_lines
 from safehandle_tui.model.events import EventRow
 from safehandle_tui.model.source import SourceMap
+from safehandle_tui.model.stacks import stack_lines
 from safehandle_tui.model.text import Line, Span, clean, short_path
 from safehandle_tui.model.tree import TreeRow
 

@@ -12,10 +12,19 @@ from dataclasses import dataclass
 from typing import Final
 
 from safehandle_debug.findings import findings_of
-from safehandle_debug.ledger import Event, Frame, History, is_library, is_ours, is_standard
+from safehandle_debug.ledger import Event, Frame, History, is_library
 from safehandle_tui.model.holders import Kept, kept_lines
 from safehandle_tui.model.rows import HandleRow, SiteRow
 from safehandle_tui.model.source import SourceFiles, SourceMap
+from safehandle_tui.model.stacks import (
+    CONTEXT,
+    folded_line,
+    place_of,
+    site_of,
+    source_lines,
+    stack_lines,
+    where_line,
+)
 from safehandle_tui.model.text import (
     Line,
     Role,
@@ -29,7 +38,6 @@ from safehandle_tui.model.text import (
     fit,
     line_width,
     plural,
-    short_path,
     strip_of,
 )
 
@@ -44,11 +52,9 @@ __all__ = [
     "site_detail",
     "site_lines",
     "site_title",
-    "stack_lines",
 ]
 
 _SHARED: Final = 2  # references: somebody besides the owner
-_CONTEXT: Final = 2  # source lines on either side of a frame, on the full page
 _SIDE_BY_SIDE: Final = 100  # cells from which two columns are easier to read
 _CLOSES: Final = 3  # places that close handles of a site
 _SAMPLE: Final = 40  # handles of a site that its picture lists
@@ -90,7 +96,7 @@ def handle_detail(
     row: HandleRow, history: History, files: SourceFiles, *, over: bool, cwd: str
 ) -> HandleDetail:
     """Collects a handle's detail; `over` when its process has exited."""
-    source = files.around((f for f in history.opened if not is_library(f.file)), _CONTEXT)
+    source = files.around((f for f in history.opened if not is_library(f.file)), CONTEXT)
     for event in history.events:
         source.update(files.around(event.stack))
     source.update(files.around(history.opened))
@@ -108,10 +114,10 @@ def site_detail(
     """Collects a site's detail; `closes` are stacks that closed such handles."""
     stacks = site.stacks
     stack = stacks[0]
-    source = files.around((frame for frame in stack if not is_library(frame.file)), _CONTEXT)
+    source = files.around((frame for frame in stack if not is_library(frame.file)), CONTEXT)
     source.update(files.around(stack))
-    frames = [frame for close in closes if (frame := _site_of(close)) is not None]
-    places = dict.fromkeys(f"{_place(frame, cwd)} {clean(frame.function)}" for frame in frames)
+    frames = [frame for close in closes if (frame := site_of(close)) is not None]
+    places = dict.fromkeys(f"{place_of(frame, cwd)} {clean(frame.function)}" for frame in frames)
     most = tuple(places)[:_CLOSES]
     return SiteDetail(site, stack, len(stacks), source, cwd, most)
 
@@ -150,90 +156,17 @@ def _beside(left: Sequence[Line], right: Sequence[Line], cells: int, split: int)
     return lines
 
 
-def _place(frame: Frame, cwd: str) -> str:
-    return f"{clean(short_path(frame.file, cwd))}:{frame.line}"
-
-
-def _where(frame: Frame, cwd: str) -> Line:
-    own: Role = "muted" if is_library(frame.file) else "own"
-    return ((_place(frame, cwd), own), (" ", "text"), (clean(frame.function), own))
-
-
-def _site_of(stack: Sequence[Frame]) -> Frame | None:
-    """The frame to name for an event: the program's own, if there is one."""
-    for test in (is_library, is_standard, is_ours):
-        for frame in stack:
-            if not test(frame.file):
-                return frame
-    return stack[0] if stack else None
-
-
-def stack_lines(
-    stack: Sequence[Frame], source: SourceMap, cwd: str, *, library: bool = False
-) -> list[Line]:
-    """Frames with their source line; runs of library frames in one line, unless
-    `library` wants them too."""
-    if not stack:
-        return [(("  no stack was recorded", "muted"),)]
-    lines: list[Line] = []
-    folded = 0
-    fold = not library and not all(is_library(frame.file) for frame in stack)
-    for frame in stack:
-        if fold and is_library(frame.file):
-            folded += 1
-            continue
-        if folded:
-            lines.append(_folded(folded))
-            folded = 0
-        lines.append((("  ", "text"), *_where(frame, cwd)))
-        text = source.get((frame.file, frame.line))
-        if text and text.strip():
-            lines.append((("    ", "text"), (text.strip(), "source")))
-    if folded:
-        lines.append(_folded(folded))
-    return lines
-
-
-def _source_lines(stack: Sequence[Frame], source: SourceMap, cwd: str) -> list[Line]:
-    """The stack with the lines around each frame of the program."""
-    if not stack:
-        return [(("  no stack was recorded", "muted"),)]
-    lines: list[Line] = []
-    for frame in stack:
-        lines.append((("  ", "text"), *_where(frame, cwd)))
-        context = 0 if is_library(frame.file) else _CONTEXT
-        around = range(frame.line - context, frame.line + context + 1)
-        texts = {n: source[frame.file, n] for n in around if (frame.file, n) in source}
-        while texts and not texts[max(texts)].strip():
-            del texts[max(texts)]
-        while texts and not texts[min(texts)].strip():
-            del texts[min(texts)]
-        # Without their common indentation more of the lines is seen.
-        indents = [len(text) - len(text.lstrip()) for text in texts.values() if text.strip()]
-        for number, text in texts.items():
-            text = text[min(indents, default=0) :]
-            here = number == frame.line
-            mark: Span = (" ▸ ", "accent") if here else ("   ", "text")
-            role: Role = "source" if here else "muted"
-            lines.append((mark, (f"{number:>5}  ", "muted"), (text, role)))
-    return lines
-
-
 def _stack_pane(stack: Sequence[Frame], detail: Detail, rows: int) -> list[Line]:
     """The stack for a pane: with the program's code around it if it fits."""
     title: Line = (("opened by", "head"),)
     own = [frame for frame in stack if not is_library(frame.file)]
     folded = len(stack) - len(own)
-    full = _source_lines(own or stack, detail.source, detail.cwd)
+    full = source_lines(own or stack, detail.source, detail.cwd)
     if folded and own:
-        full.append(_folded(folded))
+        full.append(folded_line(folded))
     if len(full) < rows:
         return [title, *full]
     return [title, *stack_lines(stack, detail.source, detail.cwd)]
-
-
-def _folded(number: int) -> Line:
-    return ((f"  … {plural(number, 'library frame')}", "muted"),)
 
 
 def _event_line(event: Event, detail: HandleDetail, open_refs: set[int], *, wide: bool) -> Line:
@@ -247,9 +180,9 @@ def _event_line(event: Event, detail: HandleDetail, open_refs: set[int], *, wide
         (f"  {fit(name, 15)} ", "warn" if unreleased else role),
         (f"{event.refs:>4}  ", "muted"),
     ]
-    frame = _site_of(event.stack)
+    frame = site_of(event.stack)
     if frame is not None:
-        spans += _where(frame, detail.cwd)
+        spans += where_line(frame, detail.cwd)
     if unreleased:
         spans.append((" ← unreleased", "warn"))
     if event.thread != history.thread or wide:
@@ -384,17 +317,23 @@ def handle_page(
     """The full page: every event with its stack, sources with context.
 
     Args:
-        library: also the frames of libraries, in the stacks of events.
+        library: also the frames of libraries.
     """
     lines: list[Line] = []
     if detail.row.detail:
         lines += [((detail.row.detail, "accent"),), ()]
     if detail.messages:
         lines += [*_finding_lines(detail, cells), ()]
-    lines.append((("opened by", "head"),))
-    lines += _source_lines(detail.history.opened, detail.source, detail.cwd)
+    kept: list[Line] = []
     if detail.kept is not None:
-        lines += [(), *kept_lines(detail.kept, now_ns, cells)]
+        kept = kept_lines(detail.kept, now_ns, cells)
+    if detail.kept is not None and detail.kept.texts:
+        lines += [*kept, ()]  # what was asked for is read first
+        kept = []
+    lines.append((("opened by", "head"),))
+    lines += source_lines(detail.history.opened, detail.source, detail.cwd, library=library)
+    if kept:
+        lines += [(), *kept]
     lines += [(), *_refs_line(detail, cells)]
     lines += _event_lines(detail, now_ns, page=True, library=library)
     return [clip(line, cells) for line in lines]

@@ -140,6 +140,7 @@ GENERATION_COLUMNS: Final[tuple[Column[GenerationRow], ...]] = (
         lambda row, now_ns, width: (clock(row.since_ns - row.started_ns), "muted"),
         lambda row, now_ns: row.since_ns,
         align=">",
+        rank=2,
     ),
     Column(
         "opened",
@@ -149,6 +150,7 @@ GENERATION_COLUMNS: Final[tuple[Column[GenerationRow], ...]] = (
         lambda row, now_ns: row.opened,
         descending=True,
         align=">",
+        rank=1,
     ),
     Column(
         "still",

@@ -33,6 +33,7 @@ from safehandle_tui.widgets.table import Table
 
 __all__ = ["MainScreen"]
 
+_LEAST_ROWS: Final = 4  # of the table, with its titles
 _WIDE: Final = 100
 _TICK_S: Final = 2.0  # ages grow in steps of this: each repaints the screen
 
@@ -250,7 +251,8 @@ class MainScreen(Commands):
         fixed = above + 5 + (FilterBar.ROWS if self.query_one(FilterBar).display else 0)
         rows = max(6, len(self.table.rows) + 1)
         share = height // 2 if self.spec.mode in ("alarms", "kinds") else height // 3
-        below = max(4, share, height - fixed - rows)
+        share = max(4, min(share, height - fixed - _LEAST_ROWS))
+        below = max(share, height - fixed - rows)
         if self.layout_number == 2:
             below = max(4, height - fixed + 1)
         if (above, below) != self._shares:
