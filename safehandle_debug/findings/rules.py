@@ -18,6 +18,7 @@ from dataclasses import replace
 from safehandle_debug.findings.accepted import accepted, is_internal, is_of_libc
 from safehandle_debug.findings.descriptors import is_about_number, judged_acts
 from safehandle_debug.findings.fingerprint import Place, fingerprint, lines, places
+from safehandle_debug.findings.generators import made_at
 from safehandle_debug.findings.holders.told import read_holders
 from safehandle_debug.findings.model import Finding, FindingKind
 from safehandle_debug.findings.verdict import Verdict
@@ -245,7 +246,10 @@ def _judged_watched(history: History, abandoned: bool, cwd: str) -> Verdict | No
         return None
     let_go = _let_go(history)
     if let_go is None:
-        return Verdict("leak", f"{began} was {never}", history.opened, "ending")
+        made = made_at(history.opened, cwd)
+        if made is not None:
+            began += f", by a generator made at {where(made, cwd)},"
+        return Verdict("leak", f"{began} was {never}", made or history.opened, "ending")
     at = where(let_go.stack, cwd)
     done = "copied" if let_go.detail == COPIED else "let go of by its owner"
     message = f"{began} was {done} at {at} and {never}"

@@ -55,6 +55,11 @@ def around(frame: Frame, cwd: str, most: int) -> tuple[int, tuple[str, ...]]:
     return first, lines[first - 1 : frame.line + most]
 
 
+def whole(frame: Frame, cwd: str) -> str:
+    """The file that a frame stands in; "" when it cannot be read."""
+    return "\n".join(_read(os.path.join(cwd, frame.file))[0])
+
+
 def _characters(line: str, offset: int) -> int:
     """Characters in the first `offset` bytes of a line's UTF-8."""
     return len(line.encode()[:offset].decode("utf-8", "replace"))

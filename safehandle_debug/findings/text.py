@@ -207,7 +207,7 @@ def _acts(page: Page, finding: Finding) -> None:
     word = _ACTS[finding.kind]
     if finding.kind == "leak" and finding.handle.watched:
         act = next((each for each in finding.events if each.stack == finding.culprit), None)
-        word = "copied" if act is not None and act.detail == COPIED else "let go"
+        word = "made" if act is None else "copied" if act.detail == COPIED else "let go"
     show(word, finding.culprit)
 
 

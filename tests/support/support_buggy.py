@@ -128,6 +128,13 @@ def number_of_which_a_copy_is_kept(folder: Path) -> None:
 
 
 @bug("leak")
+def walk_half_done(folder: Path) -> None:
+    walk = os.fwalk(folder)  # BUG
+    next(walk)
+    kept.append(walk)
+
+
+@bug("leak")
 def detached_file(folder: Path) -> None:
     left, right = socket.socketpair()
     right.close()
