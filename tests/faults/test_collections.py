@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support_faults import PROGRAM, SCENARIOS
+from support_faults import PROGRAM, SCENARIOS, preloaded
 from support_programs import Run
 
 # A collection of the youngest objects at each allocation of a container, and one
@@ -114,7 +114,7 @@ def test_each_scenario(run: Callable[..., Run], failing: Path, scenario: str) ->
         PROGRAM + EAGER + SCENARIO,
         scenario,
         str(failing),
-        env={"LD_PRELOAD": str(failing)},
+        env=preloaded(failing),
     ).ok()
     assert result.lines == ["well"]
 
@@ -126,7 +126,7 @@ def test_threads(run: Callable[..., Run], failing: Path, level: str) -> None:
         "held",
         str(failing),
         level=level,
-        env={"LD_PRELOAD": str(failing)},
+        env=preloaded(failing),
     ).ok()
     assert result.lines == ["well"]
     if level == "full":

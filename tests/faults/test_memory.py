@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support_faults import PROGRAM, SCENARIOS
+from support_faults import PROGRAM, SCENARIOS, preloaded
 from support_programs import Run
 
 pytest.importorskip("_testcapi", reason="this Python has no _testcapi.set_nomemory")
@@ -47,7 +47,7 @@ def test_each_allocation_fails_in_turn(
         scenario,
         str(failing),
         level=level,
-        env={"LD_PRELOAD": str(failing)},
+        env=preloaded(failing),
     ).ok()
     outcomes = json.loads(result.out)
     assert outcomes["MemoryError"] > 0, "no allocation was ever refused"
@@ -70,9 +70,7 @@ def test_faulty_programs_are_noticed(
     run: Callable[..., Run], failing: Path, faulty: str, source: str, what: str
 ) -> None:
     """A number lost between two steps; a second close that hits nobody, this time."""
-    result = run(
-        PROGRAM + source, faulty, str(failing), level="off", env={"LD_PRELOAD": str(failing)}
-    )
+    result = run(PROGRAM + source, faulty, str(failing), level="off", env=preloaded(failing))
     assert result.code == 1
     assert result.err.splitlines()[-1].startswith("AssertionError: (")
     assert what in result.err

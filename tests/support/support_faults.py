@@ -7,7 +7,17 @@ checks that the process is as it was before.
 
 from __future__ import annotations
 
-__all__ = ["PROGRAM", "SCENARIOS"]
+import os
+from pathlib import Path
+
+__all__ = ["PROGRAM", "SCENARIOS", "preloaded"]
+
+
+def preloaded(library: Path) -> dict[str, str]:
+    """The environment with which a program has the library's functions, after a
+    sanitizer's own."""
+    return {"LD_PRELOAD": f"{os.environ.get('LD_PRELOAD', '')} {library}".strip()}
+
 
 SCENARIOS = [
     "file",
