@@ -14,7 +14,7 @@ PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 CORE := $(wildcard safehandle_debug/_core/*.[ch] safehandle_debug/_core/*/*.[ch] safehandle_debug/ledger/_index/*.[ch])
 CHECKED := benchmarks docs samples
 PYTEST ?= -n 2
-SANITIZED ?= tests/core tests/conformance tests/finalization tests/handles tests/marshal tests/watch tests/ledger
+SANITIZED ?= tests/core tests/conformance tests/faults tests/finalization tests/handles tests/marshal tests/watch tests/ledger
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -O1 -g
 
 .PHONY: help demo test lint check-types check-core unit sanitize benchmark soak format expected cost docs screenshot clean
