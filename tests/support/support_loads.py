@@ -11,7 +11,7 @@ from safehandle_debug.findings import Finding, find, first_line
 from safehandle_debug.ledger import Ledger
 from safehandle_debug.recording import open_recording
 
-__all__ = ["WATCHED", "found", "run_watched", "said"]
+__all__ = ["WATCHED", "found", "run_watched", "said", "well"]
 
 WATCHED = "full,fds=on"
 
@@ -54,3 +54,11 @@ def found(run: Run) -> list[Finding]:
 def said(run: Run) -> list[str]:
     """The same, a sentence each."""
     return [f"{finding.kind}: {first_line(finding)}" for finding in found(run)]
+
+
+def well(run: Run, *lines: str) -> None:
+    """It ended as it would have, and nothing was found."""
+    assert run.code == 0, run.err
+    assert run.lines == list(lines)
+    assert run.err == ""
+    assert said(run) == []
