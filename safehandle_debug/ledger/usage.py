@@ -65,11 +65,16 @@ def kept(live: Iterable[RawLive], threads: Threads, recording: Recording) -> fro
             if latest[-1].serial not in serials:
                 whole.add((native, stack))
     newest: dict[tuple[int, int], int] = {}
+    unwritten: set[int] = set()  # the process ended before their events were
     for raw in live:
         key = (recording.thread(raw.thread).native, raw.stack)
-        if key[0] in threads and key not in whole and raw.serial not in last.get(key, ()):
+        if key[0] not in threads or raw.serial in last.get(key, ()):
+            continue
+        if raw.serial > max(last.get(key, ()), default=raw.serial):
+            unwritten.add(raw.serial)
+        elif key not in whole:
             newest[key] = max(raw.serial, newest.get(key, 0))
-    return frozenset(newest.values()).union(*last.values())
+    return frozenset(newest.values()).union(unwritten, *last.values())
 
 
 def _last_acquired(latest: Sequence[RawEvent], recording: Recording) -> dict[int, set[int]]:

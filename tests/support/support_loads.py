@@ -58,7 +58,7 @@ def said(run: Run) -> list[str]:
 
 def well(run: Run, *lines: str) -> None:
     """It ended as it would have, and nothing was found."""
-    assert run.code == 0, run.err
-    assert run.lines == list(lines)
-    assert run.err == ""
-    assert said(run) == []
+    outcome = (run.code, run.lines, run.err)
+    assert outcome == (0, list(lines), ""), outcome
+    wrong = said(run)
+    assert wrong == [], wrong

@@ -272,6 +272,27 @@ def test_a_daemon_thread_that_leaks(tmp_path: Path) -> None:
     assert 8 <= leak.count <= 9
 
 
+FIRST_OF_A_CHILD = """
+import os
+
+for make in (lambda: os.open("/etc/passwd", os.O_RDONLY), lambda: os.pipe()[0]):
+    pid = os.fork()
+    if pid == 0:
+        make()
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+"""
+
+
+def test_the_first_handle_of_a_child(tmp_path: Path) -> None:
+    """Its recording begins with it."""
+    run = run_program(FIRST_OF_A_CHILD, tmp_path, level=WATCHED).ok()
+    first = [min(told.handles, key=lambda each: each.serial) for told in run.told()[1:]]
+    assert [(each.kind, each.owner) for each in first] == [("file", "raw"), ("pipe", "raw")]
+    assert [each.detail for each in first] == ["/etc/passwd", None]
+    assert [len(each.opened) for each in first] == [2, 2]
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_killed_in_the_middle(seed: int, tmp_path: Path) -> None:
     """What was recorded until then can be read; nothing is found in it."""

@@ -120,6 +120,9 @@ shd_watch_begin(int fd, int kind, int owner, const char *path, uint32_t detail,
         shd_record_counted(serial);
     }
     else {
+        /* A forked child's file begins here: its ids are others. */
+        shd_record_ready();
+        number->epoch = shd_rec.epoch;
         uint32_t slot = shd_table_take();
         if (slot != 0) {
             shd_table_set(slot, fd,
