@@ -252,8 +252,9 @@ shd_watch_reaped(pid_t pid, const void *caller)
 
 /* The tests' child processes say it to their parent. */
 void
-shd_watch_leaving(int status)
+shd_watch_leaving(int status, const void *caller)
 {
+    (void)caller;
     dprintf(2, "leaving %d\n", status);
 }
 

@@ -362,12 +362,14 @@ shd_watch_forked(void)
 }
 
 void
-shd_watch_leaving(int status)
+shd_watch_leaving(int status, const void *caller)
 {
     if (shd_recording() && shd_rec.pid == getpid()) {
         shd_watch_enter();
         shd_judge_settle();
-        if (status != SHD_STATUS_UNKNOWN) {
+        /* A signal handler in C that ends the process may have come in the
+           middle of anything; os._exit() comes between two instructions. */
+        if (caller != NULL && shd_callsites_is_python(caller)) {
             shd_leaving_judge();
         }
         shd_watch_leave();
@@ -379,7 +381,7 @@ shd_watch_leaving(int status)
 void
 shd_watch_exec(void)
 {
-    shd_watch_leaving(SHD_STATUS_UNKNOWN);
+    shd_watch_leaving(SHD_STATUS_UNKNOWN, NULL);
 }
 
 void

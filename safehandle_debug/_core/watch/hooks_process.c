@@ -203,7 +203,7 @@ static void
 hook__exit(int status)
 {
     if (!shd_watch_asleep()) {
-        shd_watch_leaving(status);
+        shd_watch_leaving(status, SHD_HERE);
     }
     real__exit(status);
 }
@@ -212,7 +212,7 @@ static void
 hook__Exit(int status)
 {
     if (!shd_watch_asleep()) {
-        shd_watch_leaving(status);
+        shd_watch_leaving(status, SHD_HERE);
     }
     real__Exit(status);
 }

@@ -321,7 +321,7 @@ run(const call *it)
 static long
 leave(const call *it)
 {
-    shd_watch_leaving((int)it->a);
+    shd_watch_leaving((int)it->a, NULL);
     return make(it);
 }
 

@@ -243,10 +243,9 @@ shd_leaving_judge(void)
 {
     end now;
     int depth, modules;
-    if (is_child || syscall(SYS_gettid) != getpid()
-        || !Py_IsInitialized() || shd_is_finalizing() || !PyGILState_Check()
-        || !is_last() || !look_at_frames(&depth, &modules)
-        || !shd_place_here(&now.here)
+    if (is_child || syscall(SYS_gettid) != getpid() || !Py_IsInitialized()
+        || shd_is_finalizing() || !PyGILState_Check() || !is_last()
+        || !look_at_frames(&depth, &modules) || !shd_place_here(&now.here)
         || depth_of(now.here.stack) != (uint32_t)depth) {
         return;
     }

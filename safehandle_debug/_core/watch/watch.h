@@ -154,8 +154,9 @@ void shd_watch_reaped(pid_t pid, const void *caller);
 
 /* --- ends --------------------------------------------------------------------- */
 
-/* exec and _exit: before the call; exec that failed: after it. */
-void shd_watch_leaving(int status);
+/* exec and _exit: before the call; exec that failed: after it.  `caller`: who
+ * called _exit(), or NULL. */
+void shd_watch_leaving(int status, const void *caller);
 void shd_watch_exec(void);
 void shd_watch_exec_failed(void);
 
