@@ -35,7 +35,7 @@ __all__ = ["MainScreen"]
 
 _LEAST_ROWS: Final = 4  # of the table, with its titles
 _WIDE: Final = 100
-_TICK_S: Final = 2.0  # ages grow in steps of this: each repaints the screen
+_TICK_S: Final = 3.0  # ages grow in steps of this: each repaints the screen
 
 
 def _ruled(line: Line, cells: int) -> Line:

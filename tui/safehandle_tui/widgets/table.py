@@ -141,9 +141,16 @@ class Table(ScrollView, can_focus=True, inherit_bindings=False):
         self.refresh()
 
     def tick(self, now_ns: int) -> None:
-        """Lets ages grow."""
-        self._now_ns = now_ns
-        self.refresh()
+        """Lets ages grow: repaints only the rows that say something else then."""
+        before, self._now_ns = self._now_ns, now_ns
+        first = self.scroll_offset.y
+        for at in range(first, min(len(self._rows), first + self._visible())):
+            row = self._rows[at]
+            old, new = (
+                row_line(self._layout, row, each, cursor=False) for each in (before, now_ns)
+            )
+            if old != new:
+                self._repaint_row(at)
 
     @property
     def last_key(self) -> Any:
