@@ -190,5 +190,6 @@ def _meta(session: str) -> str:
             "python": ".".join(str(part) for part in sys.version_info[:3]),
             "session": session,
             "suppressions": None,
+            "worker": os.environ.get("PYTEST_XDIST_WORKER"),
         }
     )

@@ -118,9 +118,18 @@ class ControllerSummary(Summary):
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
-        told = getattr(node, "workeroutput", {}).get("handles")
-        if told is not None:
-            self.add(told)
+        output = getattr(node, "workeroutput", None)
+        if output is None:
+            self._note_crash(node.gateway.id)
+        elif "handles" in output:
+            self.add(output["handles"])
+
+    def _note_crash(self, worker: str) -> None:
+        from pytest_safehandle.crashed import held_by
+
+        folder = str(self._config.invocation_params.dir)
+        told = {(one["test"], one["serial"]) for one in self._found}
+        self._notes += held_by(worker, self._settings, folder, told)
 
 
 SUMMARY = pytest.StashKey[Summary]()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
+from fnmatch import fnmatch
 
 import pytest
 
@@ -220,8 +221,10 @@ def test_xdist_recording_in_a_named_file(suite):
     assert names == ["rec-gw0.shd", "rec-gw1.shd"]
 
 
-def test_xdist_worker_that_dies(suite):
-    """The crash is xdist's to report; the others' verdicts stand."""
+@pytest.mark.parametrize("options", [(), ("--handles-recording=rec-{pid}.shd",)])
+def test_xdist_worker_that_dies(suite, options):
+    """The crash is xdist's to report; the others' verdicts stand, and what the
+    dead one held is told by its recording."""
     pytest.importorskip("xdist")
     suite.write(
         HEAD
@@ -237,9 +240,16 @@ def test_xdist_worker_that_dies(suite):
         kept.append(opened())
     """
     )
-    result = suite.run("-p", "xdist", "-n2")
+    result = suite.run("-p", "xdist", "-n2", *options)
     result.assert_outcomes(passed=4, failed=1, errors=4)
     result.stdout.no_fnmatch_line("*INTERNALERROR*")
+    died = [line for line in result.outlines if line.startswith("worker gw")]
+    assert len(died) == 1, "leaks that were reported are not told again"
+    assert fnmatch(
+        died[0],
+        "worker gw* died with SafeFileHandle #*, fd * '/dev/null',"
+        " opened at test_it.py:*: in opened, in test_it.py::test_dies",
+    )
 
 
 def test_junit(suite):
