@@ -17,10 +17,11 @@ if TYPE_CHECKING:
     from pytest_safehandle.settings import Settings
 
 # Each with what it keeps: capture's files; locks and symlinks of tmp_path; the
-# pipes and sockets to workers; data files; the console of a debugger.
+# pipes and sockets to workers; data files; counts of reruns; the console of a
+# debugger.
 _RUNNER: Final = re.compile(
-    r"[/\\](?:_pytest|pluggy|xdist|execnet|coverage|pytest_cov|pytest_asyncio|pytest_timeout)"
-    r"[/\\]"
+    r"[/\\](?:_pytest|pluggy|xdist|execnet|coverage|pytest_cov|pytest_asyncio"
+    r"|pytest_rerunfailures|pytest_timeout)(?:[/\\]|\.py$)"
 )
 
 

@@ -191,3 +191,23 @@ def test_garbage_is_collected_only_on_suspicion(suite):
 def _full_collections(result: pytest.RunResult) -> int:
     line = next(line for line in result.outlines if line.startswith("full collections: "))
     return int(line.rpartition(" ")[2])
+
+
+@pytest.mark.parametrize("name", ["pytest_rerunfailures", "pytest_timeout"])
+def test_plugins_that_run_tests_may_keep_descriptors(suite, name):
+    """A module alone is of the runner as a package is; one that is named alike is not."""
+    keeping = "import socket\nkept = []\ndef keep(): kept.append(socket.socket())\n"
+    result = suite.check(
+        f"""
+        import {name}, {name}_of_mine
+
+        def test_runner():
+            {name}.keep()
+
+        def test_own():
+            {name}_of_mine.keep()
+        """,
+        **{name: keeping, f"{name}_of_mine": keeping},
+    )
+    result.assert_outcomes(passed=2, errors=1)
+    result.stdout.fnmatch_lines([f"1 leak   {name}_of_mine.py:3: in keep *::test_own"])
