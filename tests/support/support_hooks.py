@@ -60,7 +60,7 @@ class Hooks:
         self._library.hook_name.restype = ctypes.c_char_p
         self._library.told.restype = ctypes.c_char_p
         self._library.told_by.restype = ctypes.c_char_p
-        self.asleep = ctypes.c_int.in_dll(self._library, "told_asleep")
+        self.awake = ctypes.c_int.in_dll(self._library, "told_awake")
         self.rooms = ctypes.c_int.in_dll(self._library, "told_rooms")
         self.verdict = ctypes.c_int.in_dll(self._library, "told_verdict")
         self.parked = (ctypes.c_ubyte * 1024).in_dll(self._library, "told_parked")
@@ -108,6 +108,7 @@ class Hooks:
 
     def calm(self) -> None:
         """As new, for the next test."""
-        self.asleep.value = self.rooms.value = self.verdict.value = 0
+        self.awake.value = 1
+        self.rooms.value = self.verdict.value = 0
         ctypes.memset(self.parked, 0, len(self.parked))
         self.told()

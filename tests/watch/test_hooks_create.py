@@ -377,7 +377,7 @@ def test_asleep_the_call_is_all_there_is(
 ) -> None:
     if not hooks.exists(name):
         pytest.skip(f"this libc has no {name}")
-    hooks.asleep.value = 1
+    hooks.awake.value = 0
     result = hooks.number(name, *arguments)
     assert hooks.told() == []
     if result > 0:
@@ -388,7 +388,7 @@ def test_asleep_the_call_is_all_there_is(
 
 
 def test_asleep_streams_and_folders_are_left_alone(hooks: Hooks) -> None:
-    hooks.asleep.value = 1
+    hooks.awake.value = 0
     for name, arguments, end in [
         ("fopen", (b"/dev/null", b"r"), "fclose"),
         ("tmpfile", (), "fclose"),

@@ -79,7 +79,7 @@ def test_minus_one_is_no_number(hooks: Hooks, name: str, before: tuple[int, ...]
 
 @pytest.mark.parametrize(("name", "before"), CLOSES)
 def test_asleep_it_is_closed(hooks: Hooks, fd: int, name: str, before: tuple[int, ...]) -> None:
-    hooks.asleep.value = 1
+    hooks.awake.value = 0
     assert hooks.number(name, *before, fd) == 0
     assert hooks.told() == []
     assert not is_open(fd)

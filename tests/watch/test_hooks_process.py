@@ -181,7 +181,7 @@ def in_a_child(action: Callable[[], object]) -> Iterator[tuple[int, bytes]]:
 def test_leaving_is_told_before(hooks: Hooks, name: str, before: tuple[int, ...]) -> None:
     with in_a_child(lambda: hooks.call(name, *before, 7)) as (status, text):
         assert (status, text) == (7 << 8, b"leaving 7\n")
-    hooks.asleep.value = 1
+    hooks.awake.value = 0
     with in_a_child(lambda: hooks.call(name, *before, 7)) as (status, text):
         assert (status, text) == (7 << 8, b"")
 

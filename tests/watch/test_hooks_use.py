@@ -212,7 +212,7 @@ def test_asleep_nothing_is_told(
 ) -> None:
     if not hooks.exists(name):
         pytest.skip(f"this libc has no {name}")
-    hooks.asleep.value = 1
+    hooks.awake.value = 0
     assert result_of(hooks, name, dead, *arguments) == errno.EBADF
     assert hooks.told() == []
 

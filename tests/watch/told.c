@@ -27,9 +27,9 @@ static char text[65536];
 static size_t used;
 static const void *last_caller;
 
-EXPORTED int told_asleep, told_rooms, told_verdict;
+EXPORTED int told_rooms, told_verdict;
+EXPORTED _Atomic int told_awake = 1;
 EXPORTED unsigned char told_parked[1024];
-static int in_child_of_vfork;
 
 static void
 tell(const void *caller, const char *format, ...)
@@ -115,11 +115,8 @@ vfork_and_run(const char *path, int fd)
 
 /* --- watch.h ---------------------------------------------------------------- */
 
-int
-shd_watch_asleep(void)
-{
-    return told_asleep || in_child_of_vfork;
-}
+_Atomic int *shd_watch_awake = &told_awake;
+_Thread_local int shd_watch_busy __attribute__((tls_model("initial-exec")));
 
 void
 shd_watch_opened(int fd, int kind, const char *path, const void *caller)
@@ -274,12 +271,12 @@ void
 shd_watch_vfork_begins(void)
 {
     tell(NULL, "vfork\n");
-    in_child_of_vfork = 1;
+    shd_watch_busy = SHD_BUSY_VFORK;
 }
 
 void
 shd_watch_vfork_ended(pid_t child, const void *caller)
 {
-    in_child_of_vfork = 0;
+    shd_watch_busy = 0;
     tell(caller, "child %s vfork\n", child > 0 ? "N" : "none");
 }

@@ -147,8 +147,12 @@ shd_recorder_begin(shd_writer *writer, uint32_t thread, shd_block_head **where)
 static inline void
 shd_recorder_commit(const shd_writer *writer, shd_block_head *block)
 {
-    atomic_store_explicit((_Atomic uint32_t *)&block->committed,
-                          block->committed + 1, memory_order_release);
+    uint32_t count = block->committed + 1;
+    atomic_store_explicit((_Atomic uint32_t *)&block->committed, count,
+                          memory_order_release);
+    /* No event has been where the next one goes for a long time.  A store
+       there that waits for memory makes the next system call wait. */
+    __builtin_prefetch((shd_event *)(block + 1) + count, 1);
     if (writer == NULL) {
         shd_recorder_put_back(block);
     }

@@ -49,28 +49,16 @@ static _Atomic(const void *) sites[SITES];
 /* Addresses tell nothing when another tool stands between Python and us. */
 static _Atomic int is_trusted;
 
-/* Callers of whom it is known that nobody owns what they open. */
-#define RAW_OPENERS 64
-static _Atomic(const void *) raw_openers[RAW_OPENERS];
-
-static inline _Atomic(const void *) *
-raw_opener(const void *caller)
-{
-    return &raw_openers[((uintptr_t)caller >> 2) % RAW_OPENERS];
-}
+_Atomic(const void *) shd_callsites_raw[SHD_RAW_OPENERS];
 
 /* --- learning ------------------------------------------------------------------ */
 
-int
-shd_callsites_note(const void *caller)
+void
+shd_callsites_learn(const void *caller)
 {
-    int site = shd_owners_here.learning;
-    if (site == SITE_NONE) {
-        return 0;
-    }
     const void *unknown = NULL;
-    atomic_compare_exchange_strong(&sites[site], &unknown, caller);
-    return 1;
+    atomic_compare_exchange_strong(&sites[shd_owners_here.learning], &unknown,
+                                   caller);
 }
 
 /* Calls a method while the hooks listen, or unheard with SITE_NONE.  Steals
@@ -210,8 +198,8 @@ void
 shd_callsites_stop(void)
 {
     atomic_store(&is_trusted, 0);
-    for (size_t i = 0; i < RAW_OPENERS; i++) {
-        atomic_store(&raw_openers[i], NULL);
+    for (size_t i = 0; i < SHD_RAW_OPENERS; i++) {
+        atomic_store(&shd_callsites_raw[i], NULL);
     }
 }
 
@@ -292,12 +280,8 @@ shd_callsites_judge(const void *caller, enum shd_owner owner)
 }
 
 enum shd_owner
-shd_callsites_opener(const void *caller)
+shd_callsites_new_opener(const void *caller)
 {
-    if (atomic_load_explicit(raw_opener(caller), memory_order_relaxed)
-        == caller) {
-        return SHD_OWNER_RAW;
-    }
     if (caller == NULL
         || !atomic_load_explicit(&is_trusted, memory_order_acquire)) {
         return SHD_OWNER_RAW;
@@ -313,7 +297,7 @@ shd_callsites_opener(const void *caller)
     }
     if (object == object_of_site(SITE_OS_CLOSE) || !is_sqlite(object)) {
         if (object != 0) {
-            atomic_store_explicit(raw_opener(caller), caller,
+            atomic_store_explicit(shd_callsites_raw_opener(caller), caller,
                                   memory_order_relaxed);
         }
         return SHD_OWNER_RAW;

@@ -19,33 +19,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-static uint32_t arm_at;
-static _Atomic int armed;
+uint32_t shd_watch_arm_at;
+_Atomic int shd_watch_armed;
 static _Atomic int checking;
 static uint32_t checkpoint_round;
-
-int
-shd_watch_armed(void)
-{
-    return atomic_load_explicit(&armed, memory_order_relaxed);
-}
-
-void
-shd_watch_grown(int open)
-{
-    if (arm_at != 0 && (uint32_t)open >= arm_at && !shd_watch_armed()) {
-        atomic_store(&armed, 1);
-    }
-}
-
-void
-shd_watch_count_bare(int by)
-{
-    if (shd_recording()) {
-        shd_add((_Atomic uint64_t *)&shd_rec.header->bare,
-                (uint64_t)(int64_t)by);
-    }
-}
 
 int
 shd_watch_make_room(const void *caller)
@@ -64,7 +41,7 @@ shd_watch_make_room(const void *caller)
                              (int64_t)limit.rlim_cur, 0, 1);
             shd_owners_soon(SHD_SOON_EXHAUSTED);
         }
-        atomic_store(&armed, 1);
+        atomic_store(&shd_watch_armed, 1);
     }
     errno = error;
     return given > 0;
@@ -121,7 +98,7 @@ shd_watch_note_foreign(int fd)
         number->slot = 0;
         atomic_store(&number->object, 0);
         shd_natural_take_at(fd, 0);
-        atomic_fetch_add(&shd_watch_open, 1);
+        shd_watch_count(1);
         atomic_store(&number->word,
                      shd_word(0, SHD_NUMBER_OPEN, SHD_OWNER_RAW, kind_of(fd)));
     }
@@ -289,8 +266,8 @@ shd_watch_start(int quarantine, uint32_t arm)
     if (shd_watch_running()) {
         return 0;
     }
-    arm_at = arm;
-    atomic_store(&armed, arm == 0);
+    shd_watch_arm_at = arm;
+    atomic_store(&shd_watch_armed, arm == 0);
     checkpoint_round++;
     forget_earlier();
     look now = {1, 0};
@@ -304,9 +281,8 @@ shd_watch_start(int quarantine, uint32_t arm)
         PyErr_SetString(PyExc_OSError, why);
         return -1;
     }
-    shd_inside_start();
+    shd_inside_switch(1);
     shd_leaving_start();
-    atomic_store(&shd_watch_is_on, 1);
     if (shd_owners_start() < 0) {
         shd_watch_stop();
         return -1;
@@ -325,7 +301,7 @@ shd_watch_stop(void)
     }
     shd_watch_reconcile();
     shd_owners_stop();
-    atomic_store(&shd_watch_is_on, 0);
+    shd_inside_switch(0);
     shd_interpose_stop();
     shd_quarantine_stop();
 }
@@ -346,7 +322,7 @@ shd_watch_finish(void)
 void
 shd_watch_forked(void)
 {
-    if (!atomic_load(&shd_watch_is_on)) {
+    if (!shd_inside_was_on()) {
         return;
     }
     shd_inside_forked();

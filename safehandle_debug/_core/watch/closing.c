@@ -66,36 +66,13 @@ judge_closer(const shd_number *number, uint64_t word, enum shd_owner behalf,
                : RIGHTFUL;
 }
 
-/* Records the end of the handle that `word` names; the record is CLOSING.
- * `behind`: by another than its owner. */
-void
-shd_watch_end(int fd, shd_number *number, uint64_t word, const char *how,
-              int behind, int ending)
+/* Records the end of a handle of which more is to be said. */
+static __attribute__((noinline)) void
+end_with_more(int fd, shd_number *number, uint64_t word,
+              const shd_subject *subject, const char *how, int behind,
+              int ending)
 {
-    uint64_t serial = shd_word_serial(word);
     int owner = shd_word_owner(word);
-    shd_natural_give(number->natural, serial);
-    shd_add_int(&shd_watch_open, -1);
-    if (word & SHD_WORD_BARE) {
-        shd_watch_count_bare(-1);
-        return;
-    }
-    if (serial == 0 || shd_is_inherited(serial)) {
-        return;
-    }
-    shd_subject subject = shd_judge_subject(fd, number, word);
-    int is_plain =
-        !behind && owner != SHD_OWNER_SAFEHANDLE
-        && !(word & (SHD_WORD_SECOND | SHD_WORD_LOCKED))
-        && atomic_load_explicit(&number->waiters, memory_order_relaxed) == 0;
-    if (is_plain) {
-        int claimed = shd_table_claim(subject.slot, serial);
-        shd_record_ended(&subject, ending);
-        if (claimed) {
-            shd_table_give(subject.slot);
-        }
-        return;
-    }
     shd_place here;
     if (shd_place_here(&here)) {
         int flags = 0;
@@ -106,18 +83,18 @@ shd_watch_end(int fd, shd_number *number, uint64_t word, const char *how,
             flags |= SHD_FLAG_FINALIZING;
         }
         if (word & SHD_WORD_SECOND && !behind) {
-            shd_judge_double_owner(&here, &subject, number);
+            shd_judge_double_owner(&here, subject, number);
         }
         if (shd_watch_somebody_waits(fd, number, word)) {
             __atomic_fetch_add(&shd_problems, 1, __ATOMIC_RELAXED);
-            shd_record_event(&here, &subject, SHD_EVENT_USE_CLOSED, 0, 0,
+            shd_record_event(&here, subject, SHD_EVENT_USE_CLOSED, 0, 0,
                              SHD_FLAG_IN_USE, fd, shd_record_detail(how), 1);
         }
         if (owner != SHD_OWNER_SAFEHANDLE) {
             int for_life =
                 word & SHD_WORD_LOCKED && flags & SHD_FLAG_FINALIZING;
-            shd_record_event(&here, &subject, SHD_EVENT_CLOSE, 0, ending,
-                             flags, fd,
+            shd_record_event(&here, subject, SHD_EVENT_CLOSE, 0, ending, flags,
+                             fd,
                              behind     ? shd_record_detail(how)
                              : for_life ? shd_record_detail("lock")
                                         : 0,
@@ -125,11 +102,41 @@ shd_watch_end(int fd, shd_number *number, uint64_t word, const char *how,
         }
     }
     if (behind) {
-        shd_judge_behind(&subject, fd, how);
+        shd_judge_behind(subject, fd, how);
     }
     if (owner != SHD_OWNER_SAFEHANDLE) {
-        shd_record_vanished(&subject);
-        shd_watch_forget_entry(number->slot, serial);
+        shd_record_vanished(subject);
+        shd_watch_forget_entry(number->slot, subject->serial);
+    }
+}
+
+/* Records the end of the handle that `word` names; the record is CLOSING.
+ * `behind`: by another than its owner. */
+void
+shd_watch_end(int fd, shd_number *number, uint64_t word, const char *how,
+              int behind, int ending)
+{
+    uint64_t serial = shd_word_serial(word);
+    shd_natural_give(number->natural, serial);
+    shd_watch_count(-1);
+    if (word & SHD_WORD_BARE) {
+        shd_watch_count_bare(-1);
+        return;
+    }
+    if (serial == 0 || shd_is_inherited(serial)) {
+        return;
+    }
+    shd_subject subject = shd_judge_subject(fd, number, word);
+    if (behind || word & (SHD_WORD_SECOND | SHD_WORD_LOCKED)
+        || shd_word_owner(word) == SHD_OWNER_SAFEHANDLE
+        || atomic_load_explicit(&number->waiters, memory_order_relaxed) != 0) {
+        end_with_more(fd, number, word, &subject, how, behind, ending);
+        return;
+    }
+    int claimed = shd_table_claim(subject.slot, serial);
+    shd_record_ended(&subject, ending);
+    if (claimed) {
+        shd_table_give(subject.slot);
     }
 }
 
@@ -189,7 +196,7 @@ shd_watch_closing(int fd, const char *how, enum shd_owner owner, int may_park,
         fd, state == SHD_NUMBER_PARKED || state == SHD_NUMBER_CLOSING
                 || (state == SHD_NUMBER_CLOSED && shd_word_serial(word) != 0));
     if (state == SHD_NUMBER_OPEN && !shd_watch_may_release(word)) {
-        shd_judge_stolen(fd, shd_watch_releasing(), word);
+        shd_judge_stolen(fd, shd_watch_releasing, word);
         verdict = SHD_REFUSE;
     }
     else if (shd_watch_claim(number, &word)) {
@@ -240,7 +247,7 @@ shd_watch_close(int fd)
         && !shd_watch_may_release(word)) {
         /* The object's own handle is gone, and somebody else has the
            number. */
-        shd_judge_stolen(fd, shd_watch_releasing(), word);
+        shd_judge_stolen(fd, shd_watch_releasing, word);
         errno = EBADF;
         return -1;
     }

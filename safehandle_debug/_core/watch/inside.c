@@ -13,17 +13,22 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-_Atomic int shd_watch_is_on;
+static _Atomic int is_on; /* also where nobody sees it any more */
 
-static _Atomic int always = 1;
-_Atomic int *shd_watch_is_here = &always;
+static _Atomic int everywhere;
+_Atomic int *shd_watch_awake = &everywhere;
+_Thread_local int shd_watch_busy __attribute__((tls_model("initial-exec")));
+
+/* Of the number that this thread waits on. */
+static _Thread_local uint32_t *waiters
+    __attribute__((tls_model("initial-exec")));
 
 /* A page that the kernel empties in every copy of the process: what such a
  * child does would be written down as its parent's. */
-void
-shd_inside_start(void)
+static void
+make_switch(void)
 {
-    if (shd_watch_is_here != &always) {
+    if (shd_watch_awake != &everywhere) {
         return;
     }
     size_t size = (size_t)sysconf(_SC_PAGESIZE);
@@ -36,45 +41,33 @@ shd_inside_start(void)
         munmap(page, size);
         return;
     }
-    _Atomic int *here = page;
-    atomic_store(here, 1);
-    shd_watch_is_here = here;
+    shd_watch_awake = page;
 }
 
-static _Thread_local struct {
-    int inside;    /* nested calls into the watch */
-    pid_t vforked; /* a vfork child runs in this thread's memory: our pid */
-    uint32_t *waiters; /* of the number that this thread waits on */
-} at __attribute__((tls_model("initial-exec")));
+void
+shd_inside_switch(int on)
+{
+    make_switch();
+    atomic_store(&is_on, on);
+    atomic_store(shd_watch_awake, on);
+}
 
 int
-shd_watch_asleep(void)
+shd_inside_was_on(void)
 {
-    return !shd_watch_running() || at.inside != 0 || at.vforked != 0;
-}
-
-void
-shd_watch_enter(void)
-{
-    at.inside++;
-}
-
-void
-shd_watch_leave(void)
-{
-    at.inside--;
+    return atomic_load(&is_on);
 }
 
 void
 shd_watch_vfork_begins(void)
 {
-    at.vforked = 1;
+    shd_watch_busy |= SHD_BUSY_VFORK;
 }
 
 void
 shd_watch_vfork_ended(pid_t child, const void *caller)
 {
-    at.vforked = 0;
+    shd_watch_busy &= ~SHD_BUSY_VFORK;
     if (child > 0 && !shd_watch_asleep()) {
         shd_watch_enter();
         shd_watch_child(child, "vfork", caller);
@@ -85,9 +78,9 @@ shd_watch_vfork_ended(pid_t child, const void *caller)
 void
 shd_inside_forked(void)
 {
-    atomic_store(shd_watch_is_here, 1);
-    at.vforked = 0;
-    at.waiters = NULL;
+    atomic_store(shd_watch_awake, 1);
+    shd_watch_busy &= ~SHD_BUSY_VFORK;
+    waiters = NULL;
     int end = shd_numbers_end();
     for (int fd = 0; fd < end; fd++) {
         shd_number *number = shd_number_find(fd);
@@ -102,14 +95,14 @@ shd_inside_forked(void)
 void
 shd_watch_waiting(int fd)
 {
-    if (at.waiters != NULL) {
-        __atomic_fetch_sub(at.waiters, 1, __ATOMIC_RELAXED);
-        at.waiters = NULL;
+    if (waiters != NULL) {
+        __atomic_fetch_sub(waiters, 1, __ATOMIC_RELAXED);
+        waiters = NULL;
     }
     shd_number *number = fd < 0 ? NULL : shd_number_find(fd);
     if (number != NULL) {
-        at.waiters = (uint32_t *)&number->waiters;
-        __atomic_fetch_add(at.waiters, 1, __ATOMIC_RELAXED);
+        waiters = (uint32_t *)&number->waiters;
+        __atomic_fetch_add(waiters, 1, __ATOMIC_RELAXED);
     }
 }
 

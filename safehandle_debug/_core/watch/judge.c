@@ -15,8 +15,8 @@
 
 /* A finding that waits for its thread's next call.  `state` says who has the
  * entry. */
-typedef struct held_back {
-    struct held_back *next; /* of the same run of neighbours */
+typedef struct shd_held_back {
+    struct shd_held_back *next; /* of the same run of neighbours */
     _Atomic int state;
     int fd;
     int kind;
@@ -36,14 +36,9 @@ enum {
 static held_back held[HELD];
 static _Atomic int waiting; /* of them, in this state */
 
-static _Thread_local struct {
-    held_back *mine;
-    int last;       /* number of the last close, -1: another call came after */
-    uint32_t stack; /* of that close */
-    int run;        /* wrong closes held back, all neighbours */
-    int sweeping;   /* the last closes went from neighbour to neighbour */
-} turn __attribute__((tls_model("initial-exec"))) = {
-    .last = -1,
+_Thread_local struct shd_judge_turn shd_judge_turn
+    __attribute__((tls_model("initial-exec"))) = {
+        .last = -1,
 };
 
 static const char *
@@ -144,10 +139,10 @@ report(int fd, const shd_subject *subject, int kind, int flags, int64_t value,
         }
         return;
     }
-    entry->next = turn.mine;
-    turn.mine = entry;
-    turn.run++;
-    turn.stack = now.here.stack;
+    entry->next = shd_judge_turn.mine;
+    shd_judge_turn.mine = entry;
+    shd_judge_turn.run++;
+    shd_judge_turn.stack = now.here.stack;
     atomic_fetch_add(&waiting, 1);
     atomic_store(&entry->state, WAITING);
 }
@@ -157,7 +152,7 @@ static void
 end_run(int is_loop)
 {
     held_back *next;
-    for (held_back *each = turn.mine; each != NULL; each = next) {
+    for (held_back *each = shd_judge_turn.mine; each != NULL; each = next) {
         next = each->next;
         if (!take_out(each)) {
             continue;
@@ -170,8 +165,8 @@ end_run(int is_loop)
         }
         atomic_store(&each->state, FREE);
     }
-    turn.mine = NULL;
-    turn.run = 0;
+    shd_judge_turn.mine = NULL;
+    shd_judge_turn.run = 0;
 }
 
 /* CPython 3.11 makes one call by either of two instructions, one after the
@@ -191,27 +186,20 @@ is_same_call(uint32_t one, uint32_t other)
 }
 
 void
-shd_judge_next(int fd, int is_stale)
+shd_judge_held_back(int neighbour, int is_stale)
 {
-    int neighbour = fd >= 0 && turn.last >= 0
-                    && (fd == turn.last + 1 || fd == turn.last - 1);
-    turn.last = fd;
-    if (turn.mine == NULL) {
-        turn.sweeping &= neighbour;
-        return;
-    }
     /* A loop comes back to the same line. */
     shd_place here;
     int same = neighbour && shd_place_here(&here)
-               && here.epoch == turn.mine->here.epoch
-               && is_same_call(here.stack, turn.stack);
+               && here.epoch == shd_judge_turn.mine->here.epoch
+               && is_same_call(here.stack, shd_judge_turn.stack);
     if (!same) {
-        turn.sweeping = 0;
+        shd_judge_turn.sweeping = 0;
         end_run(0);
     }
-    else if (!is_stale || turn.run >= MANY) {
+    else if (!is_stale || shd_judge_turn.run >= MANY) {
         /* Not the ends of a pipe closed twice: it takes whatever there is. */
-        turn.sweeping = 1;
+        shd_judge_turn.sweeping = 1;
         end_run(1);
     }
 }
@@ -219,7 +207,7 @@ shd_judge_next(int fd, int is_stale)
 int
 shd_judge_sweeping(int fd)
 {
-    return turn.sweeping && turn.last == fd;
+    return shd_judge_turn.sweeping && shd_judge_turn.last == fd;
 }
 
 void
@@ -240,9 +228,9 @@ shd_judge_forked(void)
         atomic_store(&held[i].state, FREE);
     }
     atomic_store(&waiting, 0);
-    turn.mine = NULL;
-    turn.last = -1;
-    turn.sweeping = 0;
+    shd_judge_turn.mine = NULL;
+    shd_judge_turn.last = -1;
+    shd_judge_turn.sweeping = 0;
 }
 
 void

@@ -1,12 +1,13 @@
 /* The records' memory: pages that are mapped when first needed and stay. */
 #include "numbers.h"
 
+#include <errno.h>
 #include <sys/mman.h>
 
 #define PAGE_BITS SHD_NUMBER_PAGE_BITS
 
 _Atomic(shd_number *) shd_number_pages[SHD_NUMBER_PAGES];
-static _Atomic int end;
+_Atomic int shd_number_end;
 
 static shd_number *
 map_page(unsigned int which)
@@ -27,23 +28,20 @@ map_page(unsigned int which)
 }
 
 shd_number *
-shd_number_make(int fd)
+shd_number_make_new(int fd)
 {
+    int error = errno;
     unsigned int number = (unsigned int)fd;
     if (number >= (unsigned int)SHD_NUMBER_PAGES << PAGE_BITS) {
         return NULL;
     }
     if (shd_number_find(fd) == NULL && map_page(number >> PAGE_BITS) == NULL) {
+        errno = error;
         return NULL;
     }
-    int seen = atomic_load_explicit(&end, memory_order_relaxed);
-    while (fd >= seen && !atomic_compare_exchange_weak(&end, &seen, fd + 1)) {
+    int seen = atomic_load_explicit(&shd_number_end, memory_order_relaxed);
+    while (fd >= seen
+           && !atomic_compare_exchange_weak(&shd_number_end, &seen, fd + 1)) {
     }
     return shd_number_find(fd);
-}
-
-int
-shd_numbers_end(void)
-{
-    return atomic_load_explicit(&end, memory_order_acquire);
 }

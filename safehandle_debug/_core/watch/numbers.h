@@ -120,10 +120,23 @@ shd_number_find(int fd)
                         : &page[number & ((1u << SHD_NUMBER_PAGE_BITS) - 1)];
 }
 
-/* Makes the record if need be; NULL when memory is out or fd too large. */
-shd_number *shd_number_make(int fd);
+extern _Atomic int shd_number_end;
 
 /* One more than the highest number that has a record. */
-int shd_numbers_end(void);
+static inline int
+shd_numbers_end(void)
+{
+    return atomic_load_explicit(&shd_number_end, memory_order_acquire);
+}
+
+/* Makes the record if need be; NULL when memory is out or fd too large. */
+shd_number *shd_number_make_new(int fd);
+static inline shd_number *
+shd_number_make(int fd)
+{
+    shd_number *number = shd_number_find(fd);
+    return number != NULL && fd < shd_numbers_end() ? number
+                                                    : shd_number_make_new(fd);
+}
 
 #endif

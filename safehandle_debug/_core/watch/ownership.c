@@ -181,36 +181,24 @@ shd_watch_owned(int fd, enum shd_owner owner, const void *caller)
 #define SLOTS (1 << 20)
 static _Atomic uint64_t taken_as[SLOTS];
 
-/* What the release that runs on this thread may close; 0: whatever. */
-static _Thread_local uint64_t releasing
+_Thread_local uint64_t shd_watch_releasing
     __attribute__((tls_model("initial-exec")));
 
 uint64_t
 shd_watch_release_begins(uint32_t slot)
 {
-    uint64_t outer = releasing;
-    releasing = slot < SLOTS ? atomic_exchange_explicit(&taken_as[slot], 0,
-                                                        memory_order_relaxed)
-                             : 0;
+    uint64_t outer = shd_watch_releasing;
+    shd_watch_releasing = slot < SLOTS
+                              ? atomic_exchange_explicit(&taken_as[slot], 0,
+                                                         memory_order_relaxed)
+                              : 0;
     return outer;
 }
 
 void
 shd_watch_release_ended(uint64_t outer)
 {
-    releasing = outer;
-}
-
-int
-shd_watch_may_release(uint64_t word)
-{
-    return releasing == 0 || releasing == shd_word_serial(word);
-}
-
-uint64_t
-shd_watch_releasing(void)
-{
-    return releasing;
+    shd_watch_releasing = outer;
 }
 
 void

@@ -5,25 +5,37 @@
 #include "numbers.h"
 #include "recording/record.h"
 
-extern _Atomic int shd_watch_is_on;
-/* 0 in a copy of the process that was made without libc's handlers: clone(). */
-extern _Atomic int *shd_watch_is_here;
-
 static inline int
 shd_watch_running(void)
 {
-    return atomic_load_explicit(&shd_watch_is_on, memory_order_relaxed)
-           && atomic_load_explicit(shd_watch_is_here, memory_order_relaxed);
+    return atomic_load_explicit(shd_watch_awake, memory_order_relaxed);
 }
 
-/* Whether acquisitions get events yet (`arm=N`). */
-int shd_watch_armed(void);
-
-/* So many are open now. */
-void shd_watch_grown(int open);
+/* Whether acquisitions get events yet: with `arm=N`, when so many are open. */
+extern _Atomic int shd_watch_armed;
+extern uint32_t shd_watch_arm_at;
 
 /* One more, or one less, that is open without an event. */
-void shd_watch_count_bare(int by);
+static inline void
+shd_watch_count_bare(int by)
+{
+    if (shd_recording()) {
+        shd_add((_Atomic uint64_t *)&shd_rec.header->bare,
+                (uint64_t)(int64_t)by);
+    }
+}
+
+/* Descriptors that are open now; returns how many that are. */
+extern _Atomic int shd_watch_open;
+static inline int
+shd_watch_count(int by)
+{
+    int open = shd_add_int(&shd_watch_open, by) + by;
+    if (shd_watch_arm_at != 0 && (uint32_t)open >= shd_watch_arm_at) {
+        atomic_store_explicit(&shd_watch_armed, 1, memory_order_relaxed);
+    }
+    return open;
+}
 
 /* The live table's entry is free again. */
 static inline void
@@ -76,13 +88,18 @@ int shd_watch_claim(shd_number *number, uint64_t *word);
 void shd_watch_end(int fd, shd_number *number, uint64_t word, const char *how,
                    int behind, int ending);
 
-/* Whether the release that runs on this thread, if one does, may close what
- * has the number now. */
-int shd_watch_may_release(uint64_t word);
+/* Serial of the handle that the release which runs on this thread may close;
+ * 0: whatever. */
+extern _Thread_local uint64_t shd_watch_releasing
+    __attribute__((tls_model("initial-exec")));
+static inline int
+shd_watch_may_release(uint64_t word)
+{
+    return shd_watch_releasing == 0
+           || shd_watch_releasing == shd_word_serial(word);
+}
 /* The object with this slot may close the handle with this serial. */
 void shd_watch_take_as(uint32_t slot, uint64_t serial);
-/* Serial of the handle that it may close. */
-uint64_t shd_watch_releasing(void);
 
 /* Whether a SafeHandle holds it, and is not just releasing it. */
 int shd_watch_is_held(const shd_number *number, uint64_t word);
@@ -111,7 +128,10 @@ void shd_leaving_start(void);
 void shd_leaving_forked(void);
 void shd_leaving_judge(void);
 
-void shd_inside_start(void);
+/* Wakes the hooks up, or puts them to sleep. */
+void shd_inside_switch(int on);
+/* Also in a child process that nobody has told of it. */
+int shd_inside_was_on(void);
 void shd_inside_forked(void);
 
 #endif

@@ -51,7 +51,7 @@ void
 shd_watch_end_unseen(int fd, shd_number *number, uint64_t word, int ending)
 {
     shd_natural_give(number->natural, shd_word_serial(word));
-    shd_add_int(&shd_watch_open, -1);
+    shd_watch_count(-1);
     if (word & SHD_WORD_BARE) {
         shd_watch_count_bare(-1);
         return;
@@ -75,26 +75,34 @@ shd_watch_end_unseen(int fd, shd_number *number, uint64_t word, int ending)
 static int
 is_recorded(uint64_t serial)
 {
-    return shd_watch_armed()
+    return atomic_load_explicit(&shd_watch_armed, memory_order_relaxed)
            && (!shd_recording() || shd_rec.settings.level == SHD_LEVEL_FULL
                || serial % shd_rec.settings.sample == 0);
 }
 
-void
-shd_watch_begin(int fd, int kind, int owner, const char *path, uint32_t detail,
-                int flags, int natural)
+/* Something else was known of the number. */
+static void
+end_old(int fd, shd_number *number, uint64_t old)
 {
-    int error = errno;
-    shd_number *number = shd_number_make(fd);
-    if (number == NULL) {
-        errno = error;
-        return;
-    }
-    uint64_t old = atomic_load_explicit(&number->word, memory_order_acquire);
     if (shd_word_state(old) == SHD_NUMBER_OPEN) {
         shd_watch_end_unseen(fd, number, old, SHD_ENDING_CLOSED);
     }
     shd_quarantine_forget(number, old);
+}
+
+static inline void
+begin(int fd, int kind, int owner, const char *path, uint32_t detail,
+      int flags, int natural)
+{
+    shd_number *number = shd_number_make(fd);
+    if (number == NULL) {
+        return;
+    }
+    uint64_t old = atomic_load_explicit(&number->word, memory_order_acquire);
+    if (shd_word_state(old) == SHD_NUMBER_OPEN
+        || shd_word_state(old) == SHD_NUMBER_PARKED) {
+        end_old(fd, number, old);
+    }
     uint64_t serial = shd_record_serial();
     if (natural < 0) {
         natural = shd_natural_take(serial);
@@ -102,8 +110,7 @@ shd_watch_begin(int fd, int kind, int owner, const char *path, uint32_t detail,
     else {
         shd_natural_take_at(natural, serial);
     }
-    int open = shd_add_int(&shd_watch_open, 1) + 1;
-    shd_watch_grown(open);
+    shd_watch_count(1);
     number->natural = natural;
     number->slot = 0;
     number->detail = 0;
@@ -135,6 +142,14 @@ shd_watch_begin(int fd, int kind, int owner, const char *path, uint32_t detail,
         number->detail = subject.detail;
     }
     atomic_store_explicit(&number->word, word, memory_order_release);
+}
+
+void
+shd_watch_begin(int fd, int kind, int owner, const char *path, uint32_t detail,
+                int flags, int natural)
+{
+    int error = errno;
+    begin(fd, kind, owner, path, detail, flags, natural);
     errno = error;
 }
 

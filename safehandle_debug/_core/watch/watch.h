@@ -61,13 +61,37 @@ enum shd_owner {
 
 /* --- to be asked first by every hook ------------------------------------- */
 
+/* 0 when the watch is off, and in a copy of the process that was made without
+ * libc's handlers: clone(). */
+extern _Atomic int *shd_watch_awake;
+
+/* Nested calls of this thread into the watch, and a child by vfork() that runs
+ * in its memory. */
+extern _Thread_local int shd_watch_busy
+    __attribute__((tls_model("initial-exec")));
+#define SHD_BUSY_VFORK (1 << 16)
+
 /* 1 when the hook must do nothing but call the original: the watch is off,
  * this thread is inside it already, or this is a vfork child. */
-int shd_watch_asleep(void);
+static inline int
+shd_watch_asleep(void)
+{
+    return !atomic_load_explicit(shd_watch_awake, memory_order_relaxed)
+           || shd_watch_busy != 0;
+}
 
 /* Marks the thread as being inside; the originals are called outside. */
-void shd_watch_enter(void);
-void shd_watch_leave(void);
+static inline void
+shd_watch_enter(void)
+{
+    shd_watch_busy++;
+}
+
+static inline void
+shd_watch_leave(void)
+{
+    shd_watch_busy--;
+}
 
 /* --- creating: after the call --------------------------------------------- */
 
