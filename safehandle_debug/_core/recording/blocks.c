@@ -21,6 +21,8 @@
 #include <sched.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #ifndef MADV_POPULATE_WRITE
@@ -28,8 +30,9 @@
 #endif
 
 #define LARGEST_STEP 16
-#define RESERVE 2 /* secured blocks left when more are secured */
-#define PATIENCE 1000
+#define LEAST_RESERVE 2 /* secured blocks left when more are secured */
+#define YIELDS 100
+#define PATIENCE 1000 /* with what one may sleep, some 0.1 s */
 #define POOL 16
 
 static _Atomic uint32_t used;   /* blocks ever used */
@@ -169,6 +172,32 @@ grow(void)
     return 1;
 }
 
+/* Another thread secures more; it may have lost its processor, or wait for the
+ * disk.  What would be recycled instead is history. */
+static void
+wait_a_little(int waited)
+{
+    if (waited < YIELDS) {
+        sched_yield();
+        return;
+    }
+    const struct timespec pause = {0, 20000};
+    int kept = errno;
+    syscall(SYS_nanosleep, &pause, NULL); /* no point of cancellation */
+    errno = kept;
+}
+
+/* The more there are, the more threads may take one before the next are
+ * there. */
+static uint32_t
+reserve_of(uint32_t secured)
+{
+    uint32_t reserve = secured / 4;
+    return reserve < LEAST_RESERVE  ? LEAST_RESERVE
+           : reserve > LARGEST_STEP ? LARGEST_STEP
+                                    : reserve;
+}
+
 /* Number of a block never used before, from 1; 0: there is none. */
 static uint32_t
 count_off(void)
@@ -178,7 +207,7 @@ count_off(void)
         uint32_t secured = atomic_load(&backed);
         if (number < secured) {
             if (atomic_compare_exchange_weak(&used, &number, number + 1)) {
-                if (secured - number <= RESERVE && can_grow()) {
+                if (secured - number <= reserve_of(secured) && can_grow()) {
                     (void)grow();
                 }
                 return number + 1;
@@ -189,8 +218,7 @@ count_off(void)
             return 0;
         }
         if (!grow()) {
-            waited++;
-            sched_yield();
+            wait_a_little(waited++);
         }
         number = atomic_load(&used);
     }
