@@ -178,7 +178,7 @@ class WatchApp(App[int]):
 
     def action_help(self) -> None:
         """Shows the help."""
-        self.push_screen(HelpScreen())
+        self.push_screen(HelpScreen(self._main.spec.mode))
 
     async def action_quit(self) -> None:
         """Leaves."""

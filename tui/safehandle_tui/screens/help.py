@@ -9,6 +9,7 @@ from textual.screen import ModalScreen
 
 from safehandle_debug.ledger.filter import FIELDS, STATES
 from safehandle_tui.keys import KEYS, MOVES, Key, bindings
+from safehandle_tui.model.modes import MODES, Mode
 from safehandle_tui.model.text import Line
 from safehandle_tui.widgets.key_bar import KeyBar
 from safehandle_tui.widgets.page import Page
@@ -31,9 +32,23 @@ _WORDS: Final = (
 )
 
 
-def help_lines() -> list[Line]:
-    """The whole text."""
-    lines: list[Line] = [(("Keys", "title"),), ()]
+_VERDICTS: Final = (
+    ("LEAK", "closes as a rule, but some far older ones never are"),
+    ("never closed", "closes nothing, and more keep coming"),
+    ("watch", "older than the rule, but too few to say more"),
+    ("in use", "as old as others that were closed, or just opened"),
+    ("cache", "opened at the start, or by imports, and kept"),
+)
+
+
+def help_lines(mode: Mode) -> list[Line]:
+    """The whole text, that of a screen first."""
+    lines: list[Line] = [
+        ((f"{MODES[mode].name}: ", "title"), (MODES[mode].help, "text")),
+        (),
+        (("Keys", "title"),),
+        (),
+    ]
     seen: set[str] = set()
     for key in (*KEYS, *MOVES):
         if key.help not in seen:
@@ -54,9 +69,11 @@ def help_lines() -> list[Line]:
         (("  state     ", "muted"), (" ".join(STATES), "text")),
         (("  lib       ", "muted"), ("app site stdlib: whose code opened it", "text")),
         (),
-        (("States of a handle", "title"),),
+        (("Verdicts on a line", "title"),),
         (),
     ]
+    lines += [((f"  {word:<14}", "key"), (meaning, "text")) for word, meaning in _VERDICTS]
+    lines += [(), (("States of a handle", "title"),), ()]
     lines += [((f"  {word:<20}", "key"), (meaning, "text")) for word, meaning in _WORDS]
     lines += [
         (),
@@ -75,6 +92,11 @@ class HelpScreen(ModalScreen[None]):
     BINDINGS: ClassVar = bindings(_KEYS)
     AUTO_FOCUS = "#help"
 
+    def __init__(self, mode: Mode) -> None:
+        """`mode`: the screen that it is asked for on."""
+        super().__init__()
+        self._mode: Mode = mode
+
     def compose(self) -> ComposeResult:
         yield Page(id="help")
         yield KeyBar(_KEYS, id="help-keys")
@@ -82,7 +104,7 @@ class HelpScreen(ModalScreen[None]):
     def on_mount(self) -> None:
         page = self.query_one("#help", Page)
         page.border_title = "safehandle watch"
-        page.show([((" ", "text"), *line) for line in help_lines()])
+        page.show([((" ", "text"), *line) for line in help_lines(self._mode)])
 
     def action_close(self) -> None:
         """Goes back."""
