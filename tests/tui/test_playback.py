@@ -18,6 +18,7 @@ from support_screens import (
     main_of,
     press,
     screen_text,
+    settled,
     until,
     until_shown,
     watch,
@@ -75,6 +76,7 @@ def test_space_stands_still_and_plays_on(leaky: Leaky) -> None:
         await played(pilot, clock, lambda: event_shown(app) > 10, "it plays")
         await pilot.press("space")
         await until(pilot, lambda: "▶" not in screen_text(app))
+        await settled(app, pilot)  # the step that was under way
         here = event_shown(app)
         clock.advance(20 * SECOND)
         await press(app, pilot, "2", "1")
@@ -120,9 +122,12 @@ def test_the_cursor_has_the_keys_while_nothing_was_open_yet(leaky: Leaky) -> Non
         assert event_shown(app)
         await pilot.press("P")
         await until(pilot, lambda: "▶" not in screen_text(app))
+        await settled(app, pilot)  # the step that was under way
         here = event_shown(app)
         await pilot.press("left_square_bracket")
         await until(pilot, lambda: event_shown(app) == here - 1)
+        await press(app, pilot, "left_curly_bracket")
+        await until_shown(pilot, "it was not open at this moment")
         await pilot.press("backslash")
         await until_shown(pilot, "● LIVE")
 

@@ -123,7 +123,7 @@ class Asking(Screen[None]):
             self._stop()
         elif line.seq >= line.last_seq:
             self._stop()
-            self.app.notify("this is the last event; \\\\ goes back to now", timeout=4)
+            self.app.notify("this is the last event; \\ goes back to now", timeout=4)
             self._turned()
         else:
             self._move(self.player.step(self._now(), line.at_ns, line.seq))

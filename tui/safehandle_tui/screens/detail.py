@@ -31,6 +31,11 @@ _TIMES: Final = ("step-back", "step-on", "alarm-back", "alarm-on", "leap-back", 
 _PLAYS: Final = ("play", "slower", "faster", "live")
 _OTHERS: Final = ("back", "pause", "owners", "system", "edit", "copy", "export", "library")
 _ALWAYS: Final = ("theme", "help", "quit", "suspend", "palette")
+_NOT_THEN: Final[list[Line]] = [
+    (("it was not open at this moment", "warn"),),
+    (),
+    (("] and } go on in time, \\ goes back to now", "muted"),),
+]
 _KEYS: Final = tuple(key for key in KEYS if key.id in (*_OTHERS, *_TIMES, *_PLAYS, *_ALWAYS))
 
 
@@ -75,6 +80,10 @@ class DetailScreen(Screen[None]):
         if isinstance(view.detail, HandleDetail) and view.detail.row.key == self._key:
             self._view = view
             self._paint(view.now_ns)
+        elif view.timeline is not None and view.spec.selected == self._key:
+            self._view = view
+            self._paint_top(view)
+            self.query_one("#page", Page).show(_NOT_THEN)
 
     @property
     def _detail(self) -> HandleDetail | None:
@@ -89,23 +98,26 @@ class DetailScreen(Screen[None]):
         view, detail = self._view, self._detail
         if view is None or detail is None:
             return
+        self._paint_top(view)
+        title = ((" ", "text"), *handle_title(detail, now_ns))
+        self.query_one("#page-title", Lines).show([title])
+        self.query_one("#page", Page).show(self._lines(detail, now_ns, self.size.width - 2))
+
+    def _paint_top(self, view: View) -> None:
         cells = self.size.width
         past = view.timeline is not None
         self.query_one(KeyBar).turn(past=past)
         way: Line = (
             ("safehandle", "title"),
-            (f" > {MODES[view.mode].name} > #{detail.row.serial}", "accent"),
+            (f" > {MODES[view.mode].name} > #{self._key[1]}", "accent"),
             (f"  {view.title}", "muted"),
         )
         state = badge(view.state, paused=view.spec.paused, past=past)
         self.query_one("#top", Lines).show([ends(way, (state,), cells)])
-        title = ((" ", "text"), *handle_title(detail, now_ns))
-        self.query_one("#page-title", Lines).show([title])
         line = self.query_one("#headline", Lines)
         line.display = past
         if view.timeline is not None:
             line.show([timeline_line(view.timeline, cells, self._main.player.word)])
-        self.query_one("#page", Page).show(self._lines(detail, now_ns, cells - 2))
 
     def _lines(self, detail: HandleDetail, now_ns: int, cells: int) -> list[Line]:
         lines = handle_page(detail, now_ns, cells, library=self._library)
@@ -118,7 +130,7 @@ class DetailScreen(Screen[None]):
     def repaint_all(self) -> None:
         """Paints what is not part of a view."""
         if self._view is not None:
-            self._paint(self._view.now_ns)
+            self.show_view(self._view)
 
     def on_resize(self, event: events.Resize) -> None:
         self.repaint_all()
