@@ -315,6 +315,16 @@ def test_rerunfailures(suite):
     assert result.ret == 0
 
 
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_randomly(suite, seed):
+    """In whatever order, each test is blamed for its own."""
+    pytest.importorskip("pytest_randomly")
+    suite.write(MIXED)
+    result = suite.run("-p", "randomly", f"--randomly-seed={seed}")
+    result.assert_outcomes(passed=9, failed=1, errors=3)
+    result.stdout.fnmatch_lines(["3 leaked, 1 released twice"])
+
+
 def test_asyncio(suite):
     """Coroutine tests and fixtures; a session-wide loop is nobody's leak."""
     pytest.importorskip("pytest_asyncio")
