@@ -387,17 +387,19 @@ class Ledger:
     def _open_alike(self) -> Iterable[tuple[list[int], int]]:
         """(first serials, count) of open handles that may be leaks; those that
         a finalizer disposed are counted elsewhere, and what a thread may have
-        in use that went on to the very end is none."""
+        in use that went on to the very end, and would have closed as it closed
+        others, is none."""
         groups: dict[Key, tuple[list[int], int]] = {}
         singly = 0
         has_ended = self.recording.header.ended != Ended.RUNNING
         threads = self.recording.running_threads() if has_ended else {}
         live = self.recording.live()
         in_use_still = kept(live, threads, self.recording) if threads else frozenset()
+        closing = self._places_that_close() if in_use_still else frozenset()
         for raw in live:
             if raw.flags & _BORROWED or not self._is_own(raw):
                 continue
-            if raw.serial in in_use_still and self._watch.is_watched(raw.type):
+            if raw.serial in in_use_still and raw.stack in closing:
                 continue
             by_finalizer = self._replay.disposed.get(raw.serial)
             if by_finalizer:
@@ -413,6 +415,14 @@ class Ledger:
                 serials.append(raw.serial)
             groups[key] = (serials, count + 1)
         return groups.values()
+
+    def _places_that_close(self) -> frozenset[int]:
+        """Acquire stacks of descriptors that were closed again at least once."""
+        return frozenset(
+            stack
+            for stack, type, _opened, closed, finalized, *_ in self.index.places()
+            if closed > finalized and self._watch.is_watched(type)
+        )
 
     def _with_events(self, events: dict[int, list[RawEvent]]) -> dict[int, History]:
         """Histories of the handles that anything is known of."""

@@ -4,8 +4,7 @@ A handle that is closed while a thread reads from it stays open until the read
 ends.  If that is a daemon thread, the process may end first: nobody forgot
 anything.  What a thread did since tells whether it can still be inside the
 block that took the reference.  A descriptor that such a thread opened may be in
-use as well, or be kept for as long as the thread lives: the last one that it
-opened at each place.
+use as well: the last one that it opened at each place.
 """
 
 from __future__ import annotations

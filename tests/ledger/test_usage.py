@@ -117,9 +117,14 @@ def test_main_thread_and_ended_threads(book: RecordingBuilder, read: Read) -> No
     assert history.in_use == frozenset()
 
 
-def worker_opens(book: RecordingBuilder, times: int, *, owner: str, stack: int) -> None:
-    """Descriptors that a thread opened at one place, and has open."""
+def worker_opens(
+    book: RecordingBuilder, times: int, *, owner: str, stack: int, closes: bool = False
+) -> None:
+    """Descriptors that a thread opened at one place, and has open; `closes`: it
+    closed one of that place before."""
     worker = book.thread("Worker")
+    if closes:
+        book.close(book.acquire(owner, stack=stack, thread=worker, value=7), thread=worker)
     for value in range(7, 7 + times):
         book.acquire(owner, stack=stack, thread=worker, value=value)
 
@@ -139,10 +144,17 @@ def test_what_a_daemon_thread_has_at_the_end(
 ) -> None:
     """The last one at each place may be in use, with its other end; of a thread that
     had ended nothing is."""
-    worker_opens(book, times, owner=owner, stack=inside(book))
+    worker_opens(book, times, owner=owner, stack=inside(book), closes=True)
     ledger = read(book.end(threads_run=threads_run))
     counts = [each.count for each in ledger.suspicions()]
     assert counts == (judged if threads_run else [times])
+
+
+def test_what_a_daemon_thread_never_closes(book: RecordingBuilder, read: Read) -> None:
+    """Nothing says that it would have closed this one."""
+    worker_opens(book, 1, owner="FileIO", stack=inside(book))
+    (suspicion,) = read(book.end(threads_run=True)).suspicions()
+    assert suspicion.count == 1
 
 
 def test_what_a_running_thread_has_before_the_end(book: RecordingBuilder, read: Read) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -225,7 +226,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 LEAKING_DAEMON = """
-# One of its own, kept for as long as it lives; and one lost at each turn.
+# One of its own, kept for as long as it waits; and one lost at each turn.
 import os, socket, threading
 
 done = threading.Event()
@@ -264,12 +265,14 @@ def test_daemon_threads_at_the_end(turn: int, tmp_path: Path) -> None:
 
 
 def test_a_daemon_thread_that_leaks(tmp_path: Path) -> None:
-    """The last one of those it may still have in use; CPython 3.11 makes one call by
-    two instructions in turn, which are two places."""
+    """Nothing says that it would have closed what it opened; CPython 3.11 makes one
+    call by two instructions in turn, which are two places."""
     run = run_program(LEAKING_DAEMON, tmp_path, level=WATCHED).ok()
-    (leak,) = found(run)
-    assert (leak.kind, leak.handle.kind) == ("leak", "file")
-    assert 8 <= leak.count <= 9
+    counts = Counter[str]()
+    for leak in found(run):
+        assert leak.kind == "leak"
+        counts[leak.handle.kind] += leak.count
+    assert counts == {"file": 10, "socket": 1}
 
 
 FIRST_OF_A_CHILD = """
