@@ -143,6 +143,7 @@ typedef struct {
     uint8_t python_invalid;
     uint8_t python_dispose;
     uint8_t python_finalize;
+    uint8_t idle_release; /* a call of the hook would run nothing */
     uint8_t release_inherited;
     uint8_t fd_space;
 } shd_type_info;

@@ -80,6 +80,20 @@ is_overridden(PyTypeObject *type, int name)
            && !Py_IS_TYPE(found, &PyGetSetDescr_Type);
 }
 
+/* A generator or coroutine: a call makes an object, and releases nothing. */
+static int
+is_idle(PyTypeObject *type, int name)
+{
+    PyObject *found = lookup(type, name);
+    if (found == NULL || !PyFunction_Check(found)) {
+        return 0;
+    }
+    PyCodeObject *code = (PyCodeObject *)PyFunction_GET_CODE(found);
+    return (code->co_flags
+            & (CO_GENERATOR | CO_COROUTINE | CO_ASYNC_GENERATOR))
+           != 0;
+}
+
 static const char *
 type_text(PyTypeObject *type, int name)
 {
@@ -113,6 +127,7 @@ describe(shd_type_info *info, PyTypeObject *type)
     memset(info, 0, sizeof(*info));
     info->type = type;
     info->python_release = is_overridden(type, NAME_RELEASE_HANDLE);
+    info->idle_release = is_idle(type, NAME_RELEASE_HANDLE);
     info->python_invalid = is_overridden(type, NAME_IS_INVALID);
     info->python_dispose = is_overridden(type, NAME_DISPOSE);
     info->python_finalize = is_overridden(type, NAME_FINALIZE);
@@ -208,6 +223,14 @@ shd_type_check_concrete(PyTypeObject *type)
     }
     else if (info->rule == SHD_RULE_PYTHON && !info->python_invalid) {
         missing = "the property is_invalid";
+    }
+    if (missing == NULL && info->idle_release) {
+        PyErr_Format(PyExc_TypeError,
+                     "%.200s.release_handle() is a generator or coroutine, "
+                     "and a call of it would release nothing: make it a "
+                     "plain method",
+                     type->tp_name);
+        return -1;
     }
     if (missing == NULL) {
         return 0;
