@@ -12,6 +12,7 @@ from safehandle_debug.cli.group import CliError
 from safehandle_debug.cli.output import write
 from safehandle_debug.cli.progress import progress
 from safehandle_debug.cli.targets import open_ledgers, targets_argument
+from safehandle_debug.errors import RecordingError
 from safehandle_debug.findings.holders import (
     Holders,
     PictureError,
@@ -80,11 +81,17 @@ def holders(targets: tuple[str, ...], form: str, wait: float, output: str | None
 
 def _ask(ledgers: Sequence[Ledger], wait: float) -> list[int]:
     """Asks the processes that run, and waits for their answers; those that gave none."""
-    asked = {
-        ledger.process.pid: (ledger.recording, ask(ledger.recording))
-        for ledger in ledgers
-        if ledger.ended == "running"
-    }
+    asked = {}
+    for ledger in ledgers:
+        if ledger.ended != "running":
+            continue
+        try:
+            asked[ledger.process.pid] = (ledger.recording, ask(ledger.recording))
+        except RecordingError as error:
+            if len(ledgers) == 1:
+                raise
+            # The others may still tell.
+            click.echo(f"{str(error)[0].upper()}{str(error)[1:]}.", err=True)
     until = time.monotonic() + wait
     while asked:
         for pid, (recording, number) in list(asked.items()):

@@ -156,6 +156,14 @@ def test_one_that_was_started_so_is_not_asked(start: Start, tmp_path: Path) -> N
     assert "Traceback" not in done.stderr
 
 
+def test_others_are_asked_beside_one_that_does_not_answer(start: Start, tmp_path: Path) -> None:
+    silent, idle = start(level="full,ask=off"), start()
+    done = told(tmp_path, silent.pid, str(idle.pid), "--wait", "0")
+    assert done.returncode == 0, done.stderr
+    assert f"Process {silent.pid} cannot be asked: it was started with ask=off" in done.stderr
+    assert f"Process {idle.pid} has not answered" in done.stderr
+
+
 def test_each_question_is_answered_once(start: Start, tmp_path: Path) -> None:
     program = start()
     with open_recording(recording_of(tmp_path, program.pid)) as recording:
