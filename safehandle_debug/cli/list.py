@@ -13,6 +13,7 @@ from safehandle_debug.cli.output import format_option, wants_color, width, write
 from safehandle_debug.cli.progress import progress
 from safehandle_debug.cli.targets import open_ledgers, targets_argument
 from safehandle_debug.cli.where import chosen, facts, where_option
+from safehandle_debug.findings.wording import plural
 from safehandle_debug.ledger import Filter, Frame, History, Ledger, ProcessInfo
 from safehandle_debug.ledger.sites import place
 
@@ -48,7 +49,11 @@ def list_handles(
         if not rows:
             pids = ", ".join(str(ledger.process.pid) for ledger in ledgers)
             matching = f" match {where.text!r}" if where else ""
-            write(f"No {'' if everything else 'open '}handles in process {pids}{matching}.")
+            counted = sum(ledger.process.bare for ledger in ledgers)
+            write(
+                f"No {'' if everything else 'open '}handles in process {pids}{matching}"
+                + (f"; {plural(counted, 'descriptor')} open, counted only." if counted else ".")
+            )
             return
         for line in _table(rows, everything, color=wants_color(no_color)):
             write(line)

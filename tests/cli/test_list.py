@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -167,3 +168,27 @@ def test_a_bad_filter_is_a_sentence(command: Run, leak: Path, name: str) -> None
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("Error: --where: no field 'colour': use one of kind, detail, ")
     assert done.stderr.count("\n") == 1
+
+
+def test_what_is_only_counted_is_said(
+    command: Run, environment: dict[str, str], program: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """`arm=` has not come to it yet: there are descriptors, and no stacks of them."""
+    with subprocess.Popen(
+        [
+            sys.executable,
+            program("import sys\nfile = open('/dev/null')\nprint(flush=True)\ninput()"),
+        ],
+        env=environment | {"SAFEHANDLE_DEBUG": "full,arm=10000"},
+        cwd=tmp_path,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as running:
+        assert running.stdout is not None
+        running.stdout.readline()
+        done = command("list", str(running.pid))
+        running.communicate("\n", timeout=60)
+    assert re.search(
+        r"^No open handles in .*; [1-9]\d* descriptors? open, counted only\.$", done.stdout
+    )
