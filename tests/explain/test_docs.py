@@ -227,14 +227,17 @@ def test_a_real_shell_completes(shell: str, tmp_path: pathlib.Path) -> None:
     typed = [f"{line}; echo ready > ready", "safehandle rep\t --help > help", "exit"]
     pid, terminal = pty.fork()
     if pid == 0:
-        os.chdir(tmp_path)
-        tools = pathlib.Path(sys.executable).parent
-        path = f"{tools}:{os.environ['PATH']}"
-        os.execvpe(
-            INTERACTIVE[shell][0],
-            INTERACTIVE[shell],
-            {"PATH": path, "TERM": "xterm", "HOME": str(tmp_path), "LANG": "C.UTF-8"},
-        )
+        try:
+            os.chdir(tmp_path)
+            tools = pathlib.Path(sys.executable).parent
+            path = f"{tools}:{os.environ['PATH']}"
+            os.execvpe(
+                INTERACTIVE[shell][0],
+                INTERACTIVE[shell],
+                {"PATH": path, "TERM": "xterm", "HOME": str(tmp_path), "LANG": "C.UTF-8"},
+            )
+        finally:
+            os._exit(127)  # or the tests would go on in this process too
     said = b""
     try:
         for text in typed:

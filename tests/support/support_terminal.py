@@ -112,16 +112,19 @@ class Terminal:
         self.seen = b""
         self.pid, self.master = pty.fork()
         if self.pid == 0:
-            self.master = 0
-            self.resize(*size)
-            if ignore_hangup:
-                signal.signal(signal.SIGHUP, signal.SIG_IGN)
-            if uid is not None:
-                os.setgroups([])
-                os.setresgid(uid, uid, uid)
-                os.setresuid(uid, uid, uid)
-            command = [sys.executable, "-m", "safehandle_tui", *targets]
-            os.execve(sys.executable, command, environment(sessions))
+            try:
+                self.master = 0
+                self.resize(*size)
+                if ignore_hangup:
+                    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+                if uid is not None:
+                    os.setgroups([])
+                    os.setresgid(uid, uid, uid)
+                    os.setresuid(uid, uid, uid)
+                command = [sys.executable, "-m", "safehandle_tui", *targets]
+                os.execve(sys.executable, command, environment(sessions))
+            finally:
+                os._exit(127)  # or the tests would go on in this process too
 
     def resize(self, width: int, height: int) -> None:
         """Gives the terminal another size."""
