@@ -6,6 +6,7 @@ The process that tests runs is not patched: only these calls pass the hooks.
 
 from __future__ import annotations
 
+import _ctypes
 import ctypes
 import functools
 import os
@@ -51,6 +52,14 @@ def hooks_library() -> str:
     return str(target)
 
 
+class _Keeping(ctypes._CFuncPtr):
+    """Called with the GIL: a child that is forked while another thread of this
+    process has it would wait for it for ever."""
+
+    _flags_ = _ctypes.FUNCFLAG_CDECL | _ctypes.FUNCFLAG_PYTHONAPI | _ctypes.FUNCFLAG_USE_ERRNO
+    _restype_ = ctypes.c_ssize_t
+
+
 class Hooks:
     """Calls hooks, and says what they told the watch."""
 
@@ -81,7 +90,10 @@ class Hooks:
         """What the hook returns, as a signed number; `errno` is what it left."""
         address = self._library.hook_of(name.encode())
         assert address, f"there is no hook of {name}"
-        function = ctypes.CFUNCTYPE(ctypes.c_ssize_t, use_errno=True)(address)
+        forks = name.strip("_").lower() == "fork"
+        function = (_Keeping if forks else ctypes.CFUNCTYPE(ctypes.c_ssize_t, use_errno=True))(
+            address
+        )
         wide = [ctypes.c_ssize_t(each) if isinstance(each, int) else each for each in arguments]
         ctypes.set_errno(KEPT_ERRNO)
         result: int = function(*wide)
