@@ -11,9 +11,28 @@ from safehandle_debug.findings import Finding, find, first_line
 from safehandle_debug.ledger import Ledger
 from safehandle_debug.recording import open_recording
 
-__all__ = ["WATCHED", "found", "run_watched", "said", "well"]
+__all__ = ["OPENING", "WATCHED", "found", "run_watched", "said", "well"]
 
 WATCHED = "full,fds=on"
+
+# Four threads that open and close files, sockets, pipes and copies.
+OPENING = """
+import os, socket, sys, threading
+
+def churn():
+    for _ in range(400):
+        with open(__file__) as file, socket.socket() as one:
+            file.read()
+        for fd in os.pipe():
+            os.close(fd)
+        os.close(os.dup(1))
+
+threads = [threading.Thread(target=churn) for _ in range(4)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+"""
 
 
 def run_watched(

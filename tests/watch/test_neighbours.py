@@ -10,27 +10,12 @@ from pathlib import Path
 import pytest
 import support_house as house
 from support_interpose import needs_interposition
-from support_loads import WATCHED, said, well
+from support_loads import OPENING, WATCHED, said, well
 from support_programs import run_program
 
 pytestmark = needs_interposition
 
-CHURNING = """
-import os, socket, sys, threading
-
-def churn():
-    for _ in range(400):
-        with open(__file__) as file, socket.socket() as one:
-            file.read()
-        for fd in os.pipe():
-            os.close(fd)
-        os.close(os.dup(1))
-
-threads = [threading.Thread(target=churn) for _ in range(4)]
-for thread in threads:
-    thread.start()
-for thread in threads:
-    thread.join()
+CHURNING = f"""{OPENING}
 from safehandle_debug import _native
 listed = len(os.listdir("/proc/self/fd")) - 1
 print(_native.watch_reconcile(), _native.watch_status()["open"] - listed)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from support_interpose import needs_interposition
-from support_loads import WATCHED, found, said, well
+from support_loads import OPENING, WATCHED, found, said, well
 from support_programs import Run, run_program
 
 pytestmark = needs_interposition
@@ -153,24 +153,6 @@ for _ in range(6):
     threading.Thread(target=churn, daemon=True).start()
 begun.wait()
 print("well")
-"""
-
-OPENING = """
-import os, socket, sys, threading
-
-def churn():
-    for _ in range(400):
-        with open(__file__) as file, socket.socket() as one:
-            file.read()
-        for fd in os.pipe():
-            os.close(fd)
-        os.close(os.dup(1))
-
-threads = [threading.Thread(target=churn) for _ in range(4)]
-for thread in threads:
-    thread.start()
-for thread in threads:
-    thread.join()
 """
 
 FULL_DISK = """
