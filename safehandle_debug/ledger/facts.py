@@ -53,7 +53,7 @@ class Filterable(Protocol):
     @property
     def is_open(self) -> bool: ...  # or was when its process ended
     @property
-    def words(self) -> str: ...  # what a bare word looks through, case folded, by lines
+    def words(self) -> tuple[str, ...]: ...  # what a bare word looks through, case folded
     def age_ns(self, now_ns: int) -> int: ...  # from acquire to its end, or to now
 
 
@@ -98,12 +98,12 @@ class HandleFacts:
         return max(0, end - self.history.opened_at_ns)
 
     @cached_property
-    def words(self) -> str:
+    def words(self) -> tuple[str, ...]:
         """What a bare word looks through."""
         return words_of(self)
 
 
-def words_of(handle: Filterable, *more: str) -> str:
+def words_of(handle: Filterable, *more: str) -> tuple[str, ...]:
     """What a bare word looks through, of anything that a filter can judge."""
     parts = (
         *more,
@@ -117,4 +117,4 @@ def words_of(handle: Filterable, *more: str) -> str:
         handle.test,
         f"#{handle.serial}",
     )
-    return "\n".join(parts).casefold()
+    return tuple(part.casefold() for part in parts if part)

@@ -4,8 +4,9 @@
 
 Terms are separated by spaces and all must hold; `!` or `-` in front of a term
 turns it round; `a|b` in a value means either.  A bare word is a substring of
-anything that is shown of a handle, and `/word/` is a regular expression.  In
-double quotes nothing is special; there `\\"` is a quote and `\\\\` a backslash.
+anything that is shown of a handle, and `/word/` is a regular expression that is
+found in any of those texts.  In double quotes nothing is special; there `\\"` is
+a quote and `\\\\` a backslash.
 Upper and lower case are the same.  A filter that cannot be read raises
 FilterError, whose text says what would be accepted.
 """
@@ -29,7 +30,9 @@ __all__ = [
     "Filter",
     "FilterError",
     "Term",
+    "is_never_number",
     "parse_filter",
+    "pattern_search",
 ]
 
 
@@ -107,6 +110,7 @@ ALIASES: Final = {
 
 _TERM: Final = re.compile(r"([A-Za-z_]+)(>=|<=|:|=|>|<)", re.ASCII)
 _SPECIAL: Final = re.compile(r'[\s"|:=<>!/\\-]')
+_A_LETTER: Final = re.compile(r"[A-Za-z](?![?*{])", re.ASCII)
 _SPECIAL_IN_PATTERN: Final = re.compile(r'[\s"]+')
 
 _Char = tuple[str, bool]  # a character, and whether it was quoted
@@ -280,19 +284,41 @@ def _text_test(get: Callable[[Filterable], str], values: Sequence[str], *, exact
 
 def _word_test(values: Sequence[str]) -> Test:
     choices = tuple(value.casefold() for value in values)
-    return lambda handle, now_ns: any(choice in handle.words for choice in choices)
+    return lambda handle, now_ns: any(
+        choice in word for word in handle.words for choice in choices
+    )
 
 
 def _pattern_test(value: str) -> Test:
+    search = pattern_search(value)
+    return lambda handle, now_ns: any(map(search, handle.words))
+
+
+def pattern_search(value: str) -> Callable[[str], object]:
+    """Looks for a regular expression in a text that is case folded."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            search = re.compile(value, re.IGNORECASE | re.MULTILINE).search
+            return re.compile(value, re.IGNORECASE | re.MULTILINE).search
     except (re.error, OverflowError, RecursionError) as error:
         raise FilterError(
             f"{value!r} is not a regular expression ({error}): quote it to look for a word"
         ) from None
-    return lambda handle, now_ns: search(handle.words) is not None
+
+
+def is_never_number(value: str) -> bool:
+    """True when a regular expression can surely match no "#123".
+
+    That is so where each alternative has a letter outside groups and classes
+    that nothing makes optional."""
+    if re.search(r"\(\?(?!:)", value):
+        return False  # it may say anything of the rest
+    plain = re.sub(r"\\.", ".", value, flags=re.DOTALL)
+    plain = re.sub(r"\[\^?\]?[^\]]*\]", ".", plain)
+    before = ""
+    while plain != before:
+        before, plain = plain, re.sub(r"\([^()]*\)", ".", plain)
+    return all(_A_LETTER.search(part) for part in plain.split("|"))
 
 
 def _choice_test(name: str, values: Sequence[str]) -> Test:

@@ -14,11 +14,9 @@ from typing import Any, Final, Literal, NamedTuple
 
 from safehandle_debug.ledger import _index as index
 from safehandle_debug.ledger._index import Question, Selection
-from safehandle_debug.ledger.filter import Filter, Term
+from safehandle_debug.ledger.filter import Filter, Term, is_never_number, pattern_search
 from safehandle_debug.ledger.histories import ENDINGS
 from safehandle_debug.ledger.names import Names
-from safehandle_debug.recording import RawLive
-from safehandle_debug.recording import format as shd
 from safehandle_debug.recording.format import Flag
 
 __all__ = ["LIVES", "NUMBERS", "TEXTS", "Chooser", "Life", "State", "ordered", "selected"]
@@ -28,7 +26,7 @@ __all__ = ["LIVES", "NUMBERS", "TEXTS", "Chooser", "Life", "State", "ordered", "
 Life = Literal["open", "held", "left", "ended"]
 LIVES: Final[tuple[Life, ...]] = ("open", "held", "left", "ended")
 
-_ASK, _COMPARE, _DIGITS = 0, 1, 2
+_ASK, _COMPARE, _DIGITS, _SIGNED = 0, 1, 2, 3
 _SIGNS: Final = {"<": 0, "<=": 1, "=": 2, ":": 2, ">=": 3, ">": 4}
 _KEPT: Final = 256  # questions with their answers
 _BORROWED: Final = int(Flag.BORROWED)
@@ -64,7 +62,27 @@ NUMBERS: Final = {
     "age": index.AGE,
     "pid": index.PID,
 }
-_WORDS: Final = ("kind", "owner", "detail", "file", "site", "thread", "task", "test")
+# What a bare word is looked for in, by the ids that decide.
+_Texts = Callable[[Names, int, int], tuple[str, ...]]
+_WORDS: Final[tuple[tuple[int, int, _Texts], ...]] = (
+    (
+        index.TYPE,
+        index.STACK,
+        lambda names, type, stack: (
+            names.kind(type),
+            names.owner(type, stack),
+            names.site_key(stack)[0],
+            names.site(stack),
+        ),
+    ),
+    (
+        index.THREAD,
+        index.TASK,
+        lambda names, thread, task: (names.thread(thread), names.text(task)),
+    ),
+    (index.DETAIL, index.NONE, lambda names, id, _: (names.text(id),)),
+    (index.TEST, index.NONE, lambda names, id, _: (names.text(id),)),
+)
 
 
 class State(NamedTuple):
@@ -121,14 +139,15 @@ class Chooser:
         """A condition on two columns, as tests() has them."""
         return (_ASK, *columns, self.question(key, answer))
 
-    def tests(self, terms: Sequence[Term]) -> _Tests:
-        """The terms as the index can test them."""
-        return [(term.negated, self._branches(term)) for term in terms]
+    def tests(self, terms: Sequence[tuple[Term, bytes]]) -> _Tests:
+        """The terms as the index can test them, each with the signs of those
+        handles that its number alone is enough for; b"": of none."""
+        return [(term.negated, self._branches(term, signs)) for term, signs in terms]
 
-    def _branches(self, term: Term) -> list[list[_Atom]]:
-        key = (term.name, term.sign, term.values)
+    def _branches(self, term: Term, signs: bytes) -> list[list[_Atom]]:
+        key = (term.name, term.sign, term.values, term.pattern)
         if not term.name:
-            return self._word(key, term)
+            return self._word(key, term, signs)
         if term.name in ("age", "life"):
             sign = term.sign if term.sign in ("<", "<=", ">") else ">="
             branches = [[_compared("age", sign, limit)] for limit in term.limits]
@@ -160,42 +179,28 @@ class Chooser:
 
         return [[self.asked(key, (first, second), answer)]]
 
-    def _word(self, key: object, term: Term) -> list[list[_Atom]]:
-        """A bare word is looked for in each text that is shown."""
-        choices = [value.casefold() for value in term.values]
+    def _word(self, key: object, term: Term, signs: bytes) -> list[list[_Atom]]:
+        """A bare word or a pattern is looked for in each text that is shown."""
         branches: list[list[_Atom]] = []
-        for name in _WORDS:
-            first, second, text = TEXTS[name]
+        for first, second, texts in _WORDS:
 
-            def answer(one: int, other: int, text: _Text = text) -> bool:
-                words = text(self.names, one, other).casefold()
-                return any(choice in words for choice in choices)
+            def answer(one: int, other: int, texts: _Texts = texts) -> bool:
+                found = (text.casefold() for text in texts(self.names, one, other) if text)
+                handle: Any = SimpleNamespace(words=tuple(found))
+                return term.test(handle, 0)
 
-            branches.append([self.asked((key, name), (first, second), answer)])
-        for choice in choices:
-            if not choice.strip("#0123456789"):
-                branches.append([(_DIGITS, 0, 0, choice.encode())])
+            branches.append([self.asked((key, first), (first, second), answer)])
+        if signs:
+            branches.append([(_SIGNED, 0, 0, signs)])
+        elif not term.pattern:
+            for choice in (value.casefold() for value in term.values):
+                if not choice.strip("#0123456789"):
+                    branches.append([(_DIGITS, 0, 0, choice.encode())])
         return branches
 
     def _on_state(self, key: object, test: Callable[[State], bool]) -> _Atom:
         question = self.question(key, lambda code, _: test(self.state(code)))
         return (_ASK, index.STATE, index.NONE, question)
-
-    def words(self, raw: RawLive) -> str:
-        """All that is shown of a handle, as Filterable.words has it."""
-        ids = {
-            index.TYPE: raw.type,
-            index.STACK: raw.stack,
-            index.THREAD: raw.thread,
-            index.TASK: raw.task,
-            index.TEST: raw.test,
-            index.DETAIL: raw.detail,
-        }
-        texts = [
-            text(self.names, ids.get(first, 0), ids.get(second, 0))
-            for first, second, text in map(TEXTS.__getitem__, _WORDS)
-        ]
-        return "\n".join(texts).casefold()
 
 
 class _Part:
@@ -225,33 +230,20 @@ def selected(
     Args:
         choosers: one for each of the selection's Handles.
     """
-    quick = [term for term in wanted.terms if not _is_slow(term)]
-    slow = [term for term in wanted.terms if _is_slow(term)]
-    if quick:
-        selection = selection.where([each.tests(quick) for each in choosers], now_ns)
-    return _slowly(selection, choosers, slow) if slow else selection
+    if not wanted.terms:
+        return selection
+    signed = [(term, _signs(selection, term)) for term in wanted.terms]
+    return selection.where([each.tests(signed) for each in choosers], now_ns)
 
 
-def _is_slow(term: Term) -> bool:
-    """True when only the text of a whole line can tell."""
-    return term.pattern or (not term.name and any("\n" in value for value in term.values))
-
-
-def _slowly(selection: Selection, choosers: Sequence[Chooser], terms: Sequence[Term]) -> Selection:
-    known: dict[tuple[int, ...], str] = {}
-    signs = bytearray(len(selection))
-    processes = selection.processes()
-    for at, row in enumerate(shd.LIVE.iter_unpack(selection.slots())):
-        process = processes[at]
-        ids = (process, *row[3:9])
-        words = known.get(ids)
-        if words is None:
-            if len(known) >= 1 << 16:
-                known.clear()
-            words = known[ids] = choosers[process].words(RawLive._make(row))
-        handle: Any = SimpleNamespace(words=f"{words}\n#{row[0]}")
-        signs[at] = all(term.test(handle, 0) is not term.negated for term in terms)
-    return selection.chosen(bytes(signs))
+def _signs(selection: Selection, term: Term) -> bytes:
+    """A byte for each handle, not 0 where a pattern is found in its number;
+    b"" where that cannot be."""
+    if not term.pattern or is_never_number(term.values[0]):
+        return b""
+    search = pattern_search(term.values[0])
+    serials = memoryview(selection.numbers(index.SERIAL)).cast("q")
+    return bytes(search(f"#{serial}") is not None for serial in serials)
 
 
 def ordered(

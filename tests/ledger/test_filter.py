@@ -16,7 +16,7 @@ from safehandle_debug.ledger import (
     History,
     parse_filter,
 )
-from safehandle_debug.ledger.filter import ALIASES, FIELDS
+from safehandle_debug.ledger.filter import ALIASES, FIELDS, is_never_number, pattern_search
 
 S = 1_000_000_000
 NOW = 1000 * S
@@ -284,3 +284,25 @@ def test_anything_can_be_quoted(word: str) -> None:
     (term,) = parse_filter(quoted(word)).terms
     assert (term.values, term.name, term.negated, term.pattern) == ((word,), "", False, False)
     assert matches(quoted(word), detail=f"a{word}b")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "never"),
+    [("used", True), ("us[e]d", True), ("a|b", True), (r"(?:1|2)x", True), ("a+", True),
+     (r"\d", False), ("a?", False), ("a|1", False), ("(a|1)", False), ("a{0,1}", False),
+     ("(?i)a", False), ("[a-z]?", False), ("", False), ("#1", False)],
+)  # fmt: skip
+def test_patterns_that_no_number_matches(pattern: str, never: bool) -> None:
+    """They are not tried on the number of each handle."""
+    assert is_never_number(pattern) is never
+
+
+@given(st.text(alphabet="ab1#.|()[]^$?*+{},\\d:!", max_size=10))
+def test_no_number_matches_what_never_does(pattern: str) -> None:
+    """Whatever the pattern: a letter that it needs is in no number."""
+    try:
+        search = pattern_search(pattern)
+    except FilterError:
+        return
+    if is_never_number(pattern):
+        assert not any(search(f"#{number}") for number in (1, 11, 100, 1111, 987_654_321))

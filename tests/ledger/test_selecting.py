@@ -35,6 +35,7 @@ TERMS = [
     "pid>5000", "state:open", "state:ended", "state:borrowed|importing", "state:problem",
     "problem:double", "ending:lost", "ending:closed", "lib:app", "lib:stdlib", "file", "srv",
     "#1", "#", "12", "w|pipe", "one", "/^#1/", r"/srv.[ab]$/", r"/file\n/", '"a b"',
+    "/^$/", "/[^a]b$/", "/#1|one/", "/o(n|x)e|srv/", '"\n"', r"/\Aa b\Z/", "/w-?1/", "/1[0-4]$/",
 ]  # fmt: skip
 
 
@@ -113,8 +114,9 @@ def test_groups_and_orders_equal_a_recount(
     keys: list[Any] = [(index.VALUE, 0, None)] * len(handles)
     told = selection.sorted(keys, descending, NOW)
     assert [shd.LIVE.unpack(told[at][1]) for at in range(len(told))] == [r for _, r in by_value]
-    assert told.processes() == [process for process, _ in by_value]
-    assert told.slots() == slots_of([row for _, row in by_value])
+    assert [told[at][0] for at in range(len(told))] == [process for process, _ in by_value]
+    serials = memoryview(told.numbers(index.SERIAL)).cast("q")
+    assert serials.tolist() == [row[0] for _, row in by_value]
     for at, (process, row) in enumerate(by_value):
         assert told.find(process, row[0]) == at or processes[process].count(row) > 1
     by_age = sorted(kept, key=lambda each: (sign * max(0, NOW - birth(each[1])), each[1][0]))
@@ -385,7 +387,8 @@ def test_blocks_that_stand_still_are_the_same_objects(tmp_path: Path) -> None:
         lambda: Selection((Handles([]),)).groups((1,) * 7),
         lambda: Selection((Handles([]),)).groups((1,), 0, 0, 1),
         lambda: Selection((Handles([]),)).groups((1,), 0, 1, 99),
-        lambda: Selection((Handles([]),)).chosen(b"x"),
+        lambda: Selection((Handles([]),)).where([[(False, [[(3, 0, 0, "x")]])]], 0),
+        lambda: Selection((Handles([]),)).numbers(99),
         lambda: index.copied(b"", [0], []),
         lambda: index.copied(b"x" * 70_000, [10_000], []),
         lambda: index.copied(b"x", ["y"], []),  # type: ignore[list-item]

@@ -283,6 +283,11 @@ idx_handle_is_own(const idx_handle *handle)
     return handle->slot->serial > handle->handles->inherited
            && !(handle->slot->flags & SHD_FLAG_INHERITED);
 }
+static inline uint64_t
+idx_handle_serial(const idx_handle *handle)
+{
+    return handle->slot->serial;
+}
 uint32_t idx_handle_state(const idx_handle *handle);
 int64_t idx_handle_ended(const idx_handle *handle); /* ns, 0: it did not */
 uint32_t idx_handle_column(const idx_handle *handle, int column);
@@ -298,8 +303,11 @@ typedef struct idx_tests idx_tests;
 extern PyType_Spec idx_question_spec;
 /* Reads the tests of one process; NULL with an exception. */
 idx_tests *idx_tests_read(PyObject *tests, PyTypeObject *question);
-/* 1: the handle passes, 0, -1 with an exception. */
-int idx_tests_pass(idx_tests *tests, const idx_handle *handle, int64_t now);
+#define IDX_BATCH 1024
+/* Gives those that pass a sign, of at most IDX_BATCH handles; `from` is the
+ * place of the first among all.  False with an exception. */
+bool idx_tests_pass(const idx_tests *tests, const idx_handle *handles,
+                    size_t count, int64_t now, size_t from, uint8_t *passed);
 void idx_tests_free(idx_tests *tests);
 /* The answer about a handle's two columns; -1 with an exception. */
 int64_t idx_question_answer(PyObject *question, const idx_handle *handle,

@@ -135,14 +135,24 @@ selection_where(selection *self, PyObject *args)
         all[at] = idx_tests_read(PyList_GET_ITEM(tests, at), types->question);
         failed = all[at] == NULL;
     }
-    for (size_t at = 0; !failed && at < self->count; at++) {
-        uint64_t entry = self->entries[at];
-        idx_handle handle = handle_of(self, entry);
-        int passed = idx_tests_pass(all[entry >> 32], &handle, now);
-        if (passed > 0) {
-            made->entries[made->count++] = entry;
+    for (size_t at = 0; !failed && at < self->count;) {
+        /* Some of one process at a time. */
+        uint64_t process = self->entries[at] >> 32;
+        idx_handle handles[IDX_BATCH];
+        uint8_t passed[IDX_BATCH];
+        size_t count = 0;
+        while (count < IDX_BATCH && at + count < self->count
+               && self->entries[at + count] >> 32 == process) {
+            handles[count] = handle_of(self, self->entries[at + count]);
+            count++;
         }
-        failed = passed < 0;
+        failed =
+            !idx_tests_pass(all[process], handles, count, now, at, passed);
+        for (size_t each = 0; !failed && each < count; each++) {
+            made->entries[made->count] = self->entries[at + each];
+            made->count += passed[each];
+        }
+        at += count;
     }
     for (Py_ssize_t at = 0; all != NULL && at < processes; at++) {
         idx_tests_free(all[at]);
@@ -153,26 +163,6 @@ selection_where(selection *self, PyObject *args)
         return PyErr_Occurred() ? NULL : PyErr_NoMemory();
     }
     shrink(made);
-    return (PyObject *)made;
-}
-
-PyDoc_STRVAR(chosen_doc, "chosen($self, signs, /)\n--\n\n"
-                         "Those whose byte is not 0.");
-
-static PyObject *
-selection_chosen(selection *self, PyObject *signs)
-{
-    if (!PyBytes_Check(signs)
-        || (size_t)PyBytes_GET_SIZE(signs) != self->count) {
-        PyErr_SetString(PyExc_ValueError, "chosen() takes a byte for each");
-        return NULL;
-    }
-    selection *made = another(self);
-    for (size_t at = 0; made != NULL && at < self->count; at++) {
-        if (PyBytes_AS_STRING(signs)[at]) {
-            made->entries[made->count++] = self->entries[at];
-        }
-    }
     return (PyObject *)made;
 }
 
@@ -373,40 +363,31 @@ selection_find(selection *self, PyObject *args)
     return PyLong_FromSsize_t(found);
 }
 
-PyDoc_STRVAR(slots_doc, "slots($self, /)\n--\n\n"
-                        "The packed slots of all, in order.");
+PyDoc_STRVAR(numbers_doc, "numbers($self, number, now_ns=0, /)\n--\n\n"
+                          "A number of each as packed i64, in order.");
 
 static PyObject *
-selection_slots(selection *self, PyObject *Py_UNUSED(ignored))
+selection_numbers(selection *self, PyObject *args)
 {
+    int number;
+    long long now = 0;
+    if (!PyArg_ParseTuple(args, "i|L:numbers", &number, &now)) {
+        return NULL;
+    }
+    if (number < 0 || number >= IDX_NUMBERS) {
+        PyErr_SetString(PyExc_ValueError, "there is no such number");
+        return NULL;
+    }
     PyObject *bytes = PyBytes_FromStringAndSize(
-        NULL, (Py_ssize_t)(self->count * sizeof(shd_live)));
+        NULL, (Py_ssize_t)(self->count * sizeof(int64_t)));
     if (bytes != NULL) {
-        shd_live *to = (shd_live *)PyBytes_AS_STRING(bytes);
+        int64_t *to = (int64_t *)PyBytes_AS_STRING(bytes);
         for (size_t at = 0; at < self->count; at++) {
-            to[at] = *handle_of(self, self->entries[at]).slot;
+            idx_handle handle = handle_of(self, self->entries[at]);
+            to[at] = idx_handle_number(&handle, number, now);
         }
     }
     return bytes;
-}
-
-PyDoc_STRVAR(processes_doc, "processes($self, /)\n--\n\n"
-                            "The numbers of the Handles of all, in order.");
-
-static PyObject *
-selection_processes(selection *self, PyObject *Py_UNUSED(ignored))
-{
-    PyObject *numbers = PyList_New((Py_ssize_t)self->count);
-    for (size_t at = 0; numbers != NULL && at < self->count; at++) {
-        PyObject *number =
-            PyLong_FromUnsignedLongLong(self->entries[at] >> 32);
-        if (number == NULL) {
-            Py_CLEAR(numbers);
-            break;
-        }
-        PyList_SET_ITEM(numbers, (Py_ssize_t)at, number);
-    }
-    return numbers;
 }
 
 PyDoc_STRVAR(groups_doc,
@@ -424,12 +405,9 @@ selection_groups(selection *self, PyObject *args)
 
 static PyMethodDef selection_methods[] = {
     {"where", (PyCFunction)selection_where, METH_VARARGS, where_doc},
-    {"chosen", (PyCFunction)selection_chosen, METH_O, chosen_doc},
     {"sorted", (PyCFunction)selection_sorted, METH_VARARGS, sorted_doc},
     {"find", (PyCFunction)selection_find, METH_VARARGS, find_doc},
-    {"slots", (PyCFunction)selection_slots, METH_NOARGS, slots_doc},
-    {"processes", (PyCFunction)selection_processes, METH_NOARGS,
-     processes_doc},
+    {"numbers", (PyCFunction)selection_numbers, METH_VARARGS, numbers_doc},
     {"groups", (PyCFunction)selection_groups, METH_VARARGS, groups_doc},
     {NULL},
 };

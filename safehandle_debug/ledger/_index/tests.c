@@ -1,4 +1,4 @@
-/* The conditions of a filter, asked of each handle.
+/* The conditions of a filter, asked of some handles at a time.
  *
  * What depends on texts is asked of Python once for each pair of ids, numbers
  * are compared here. */
@@ -90,7 +90,8 @@ idx_question_answer(PyObject *asked, const idx_handle *handle, int first,
 enum {
     ASK,
     COMPARE,
-    DIGITS
+    DIGITS,
+    SIGNED
 };
 enum {
     LESS,
@@ -137,7 +138,7 @@ add_atom(idx_tests *tests, PyObject *item, PyTypeObject *question_type)
                 && read.second < SIGNS && PyLong_Check(last);
         read.limit = valid ? PyLong_AsLongLong(last) : 0;
     }
-    else if (valid && read.what == DIGITS) {
+    else if (valid && (read.what == DIGITS || read.what == SIGNED)) {
         valid = PyBytes_Check(last);
         read.asked = valid ? Py_NewRef(last) : NULL;
     }
@@ -237,66 +238,151 @@ idx_tests_free(idx_tests *tests)
     }
 }
 
+/* "#123" of a serial, without an end; returns its length. */
+static size_t
+number_text(uint64_t serial, char *text)
+{
+    char digits[20];
+    size_t length = 0;
+    do {
+        digits[length++] = (char)('0' + serial % 10);
+        serial /= 10;
+    } while (serial != 0);
+    text[0] = '#';
+    for (size_t at = 0; at < length; at++) {
+        text[1 + at] = digits[length - 1 - at];
+    }
+    return length + 1;
+}
+
+static void
+have_digits(const atom *atom, const idx_handle *handles, size_t count,
+            uint8_t *holds)
+{
+    const char *wanted = PyBytes_AS_STRING(atom->asked);
+    size_t length = (size_t)PyBytes_GET_SIZE(atom->asked);
+    for (size_t at = 0; at < count; at++) {
+        if (holds[at]) {
+            char text[24];
+            size_t size = number_text(idx_handle_serial(&handles[at]), text);
+            bool found = false;
+            for (size_t from = 0; !found && from + length <= size; from++) {
+                found = memcmp(text + from, wanted, length) == 0;
+            }
+            holds[at] = found;
+        }
+    }
+}
+
+static void
+compare(const atom *atom, const idx_handle *handles, size_t count, int64_t now,
+        uint8_t *holds)
+{
+    int64_t limit = atom->limit;
+    for (size_t at = 0; at < count; at++) {
+        if (!holds[at]) {
+            continue;
+        }
+        int64_t number = idx_handle_number(&handles[at], atom->first, now);
+        switch (atom->second) {
+        case LESS:
+            holds[at] = number < limit;
+            break;
+        case AT_MOST:
+            holds[at] = number <= limit;
+            break;
+        case EQUAL:
+            holds[at] = number == limit;
+            break;
+        case AT_LEAST:
+            holds[at] = number >= limit;
+            break;
+        default:
+            holds[at] = number > limit;
+        }
+    }
+}
+
 static bool
-has_digits(const idx_handle *handle, PyObject *looked_for)
+ask(const atom *atom, const idx_handle *handles, size_t count, uint8_t *holds)
 {
-    char text[24];
-    int length = snprintf(text, sizeof(text), "#%llu",
-                          (unsigned long long)handle->slot->serial);
-    return memmem(text, (size_t)length, PyBytes_AS_STRING(looked_for),
-                  (size_t)PyBytes_GET_SIZE(looked_for))
-           != NULL;
+    question *self = (question *)atom->asked;
+    uint32_t one = 0, other = 0;
+    int64_t answer = -1; /* to those two, which mostly are the next one's */
+    for (size_t at = 0; at < count; at++) {
+        if (!holds[at]) {
+            continue;
+        }
+        uint32_t first = idx_handle_column(&handles[at], atom->first);
+        uint32_t second = idx_handle_column(&handles[at], atom->second);
+        if (answer < 0 || first != one || second != other) {
+            one = first;
+            other = second;
+            answer =
+                idx_asked_answer(&self->asked, self->callable, one, other);
+            if (answer < 0) {
+                return false;
+            }
+        }
+        holds[at] = answer != 0;
+    }
+    return true;
 }
 
-static int
-holds(const atom *atom, const idx_handle *handle, int64_t now)
+/* Leaves a sign only at those for which the atom holds. */
+static bool
+keep(const atom *atom, const idx_handle *handles, size_t count, int64_t now,
+     size_t from, uint8_t *holds)
 {
-    if (atom->what == ASK) {
-        int64_t answer = idx_question_answer(atom->asked, handle, atom->first,
-                                             atom->second);
-        return answer < 0 ? -1 : answer != 0;
-    }
-    if (atom->what == DIGITS) {
-        return has_digits(handle, atom->asked);
-    }
-    int64_t number = idx_handle_number(handle, atom->first, now);
-    switch (atom->second) {
-    case LESS:
-        return number < atom->limit;
-    case AT_MOST:
-        return number <= atom->limit;
-    case EQUAL:
-        return number == atom->limit;
-    case AT_LEAST:
-        return number >= atom->limit;
+    switch (atom->what) {
+    case ASK:
+        return ask(atom, handles, count, holds);
+    case DIGITS:
+        have_digits(atom, handles, count, holds);
+        return true;
+    case COMPARE:
+        compare(atom, handles, count, now, holds);
+        return true;
     default:
-        return number > atom->limit;
+        break;
     }
+    const char *signs = PyBytes_AS_STRING(atom->asked);
+    size_t length = (size_t)PyBytes_GET_SIZE(atom->asked);
+    for (size_t at = 0; at < count; at++) {
+        holds[at] = holds[at] && from + at < length && signs[from + at];
+    }
+    return true;
 }
 
-int
-idx_tests_pass(idx_tests *tests, const idx_handle *handle, int64_t now)
+bool
+idx_tests_pass(const idx_tests *tests, const idx_handle *handles, size_t count,
+               int64_t now, size_t from, uint8_t *passed)
 {
-    bool branch = true, term = false;
-    for (size_t at = 0; at < tests->count; at++) {
-        const atom *atom = &tests->atoms[at];
-        if (branch && !term) {
-            int held = holds(atom, handle, now);
-            if (held < 0) {
-                return -1;
-            }
-            branch = held;
+    uint8_t branch[IDX_BATCH], term[IDX_BATCH];
+    bool begins_branch = true, begins_term = true;
+    memset(passed, 1, count);
+    for (size_t number = 0; number < tests->count; number++) {
+        const atom *atom = &tests->atoms[number];
+        if (begins_term) {
+            memset(term, 0, count);
         }
-        if (atom->ends_branch) {
-            term = term || branch;
-            branch = true;
-        }
-        if (atom->ends_term) {
-            if (term == atom->negated) {
-                return 0;
+        if (begins_branch) {
+            /* What is decided is not asked any more. */
+            for (size_t at = 0; at < count; at++) {
+                branch[at] = passed[at] && !term[at];
             }
-            term = false;
+        }
+        if (!keep(atom, handles, count, now, from, branch)) {
+            return false;
+        }
+        begins_branch = atom->ends_branch;
+        begins_term = atom->ends_term;
+        for (size_t at = 0; begins_branch && at < count; at++) {
+            term[at] |= branch[at];
+        }
+        for (size_t at = 0; begins_term && at < count; at++) {
+            passed[at] = passed[at] && term[at] != atom->negated;
         }
     }
-    return 1;
+    return true;
 }

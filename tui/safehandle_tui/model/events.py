@@ -138,7 +138,7 @@ class EventRow:
         return max(0, now_ns - self.event.at_ns)
 
     @cached_property
-    def words(self) -> str:
+    def words(self) -> tuple[str, ...]:
         return words_of(self, self.name)
 
 

@@ -117,7 +117,7 @@ class HandleRow:
         return max(0, end - self.opened_at_ns)
 
     @cached_property
-    def words(self) -> str:
+    def words(self) -> tuple[str, ...]:
         """Everything that a bare word of a filter looks through, case folded."""
         return words_of(self)
 
