@@ -18,15 +18,15 @@ from safehandle_debug.findings import (
     Finding,
     Suppression,
     SuppressionError,
-    accepted,
     apply,
-    find,
+    find_all,
     held_by,
     load,
     render_exhaustion,
     render_finding,
     render_process_death,
     render_summary,
+    sort_out,
     to_json,
 )
 from safehandle_debug.findings.wording import plural, times
@@ -105,7 +105,7 @@ class Judged:
     reported: list[Finding]  # errors first
     suppressed: list[tuple[Finding, Suppression]]  # by a rule of a file
     unused: list[Suppression]  # rules of files that name none of the findings
-    accepted: list[tuple[Finding, Accepted]]  # of the standard library
+    accepted: list[tuple[Finding, Accepted]]  # of libraries, that keep it on purpose
 
 
 def judge(
@@ -134,15 +134,9 @@ def judge(
                 except SuppressionError as error:
                     raise CliError(str(error)) from error
             rules += rules_of[path] if path else []
-        everything = find(ledger, now=now, everything=True)
-        found = []
-        for finding in everything:
-            if not concerns(where, ledger, finding):
-                continue
-            if (rule := accepted(finding)) is not None:
-                judged.accepted.append((finding, rule))
-            else:
-                found.append(finding)
+        found, accepted = sort_out(find_all(ledger, now=now))
+        judged.accepted.extend(each for each in accepted if concerns(where, ledger, each[0]))
+        found = [each for each in found if concerns(where, ledger, each)]
         kept, left_out = apply(found, rules)
         judged.reported.extend(kept)
         judged.suppressed.extend(left_out)

@@ -1,12 +1,13 @@
 """Says what is wrong: leaks, double releases, unbalanced references, ..."""
 
 from safehandle_debug.findings.accepted import Accepted as Accepted
-from safehandle_debug.findings.accepted import accepted as accepted
+from safehandle_debug.findings.accepted import sort_out as sort_out
 from safehandle_debug.findings.json import to_json as to_json
 from safehandle_debug.findings.model import Finding as Finding
 from safehandle_debug.findings.model import FindingKind as FindingKind
 from safehandle_debug.findings.model import Severity as Severity
 from safehandle_debug.findings.rules import find as find
+from safehandle_debug.findings.rules import find_all as find_all
 from safehandle_debug.findings.rules import findings_of as findings_of
 from safehandle_debug.findings.rules import held_by as held_by
 from safehandle_debug.findings.summary import render_exhaustion as render_exhaustion
@@ -26,9 +27,9 @@ __all__ = [
     "Severity",
     "Suppression",
     "SuppressionError",
-    "accepted",
     "apply",
     "find",
+    "find_all",
     "findings_of",
     "first_line",
     "held_by",
@@ -37,5 +38,6 @@ __all__ = [
     "render_finding",
     "render_process_death",
     "render_summary",
+    "sort_out",
     "to_json",
 ]

@@ -15,7 +15,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-from safehandle_debug.findings.accepted import accepted, is_internal, is_of_libc
+from safehandle_debug.findings.accepted import accepted, is_internal, is_of_libc, sort_out
 from safehandle_debug.findings.descriptors import is_about_number, judged_acts
 from safehandle_debug.findings.fingerprint import Place, fingerprint, lines, places
 from safehandle_debug.findings.generators import made_at
@@ -79,13 +79,17 @@ def findings_of(
     return _grouped([each for each in found if accepted(each[0]) is None], cwd)
 
 
-def find(ledger: Ledger, *, now: bool = False, everything: bool = False) -> list[Finding]:
-    """All findings of one process, alike ones grouped, errors first.
+def find(ledger: Ledger, *, now: bool = False) -> list[Finding]:
+    """The findings of one process, alike ones grouped, errors first.
 
     Args:
         now: judge a running process as if it ended now: open handles are leaks.
-        everything: also what is accepted of the standard library (`accepted`).
     """
+    return sort_out(find_all(ledger, now=now))[0]
+
+
+def find_all(ledger: Ledger, *, now: bool = False) -> list[Finding]:
+    """The same with those that `sort_out` accepts."""
     over = now or ledger.saw_exit
     judged = [
         (suspicion, verdict)
@@ -99,8 +103,7 @@ def find(ledger: Ledger, *, now: bool = False, everything: bool = False) -> list
         if suspicion.example.serial in hit and verdict.about == "events":
             continue  # its owner acts on a number that somebody closed by mistake
         finding = _finding(verdict, suspicion.example, ledger.history, ledger.cwd, ledger.sample)
-        if everything or accepted(finding) is None:
-            found.append((replace(finding, count=suspicion.count), suspicion.serials))
+        found.append((replace(finding, count=suspicion.count), suspicion.serials))
     return _with_holders(_grouped(found, ledger.cwd), ledger)
 
 

@@ -55,21 +55,19 @@ def sessions(folder: Path | None = None) -> list[Session]:
 
 def resolve(target: str | None) -> list[Path]:
     """The recordings that `target` names: a pid, a recording, a session
-    folder (or its name); None: the newest session.  At least one.
+    folder (or its name), a folder of sessions; of several the newest that has
+    one, as for None.  At least one.
 
     Raises RecordingError with a sentence that says what to do."""
     if target is None:
-        return _newest()
+        return _newest(root())
     path = Path(target)
     if target.isdecimal() and not os.path.lexists(path):
         return _of_pid(int(target))
     if parse_session_name(target) is not None and not os.path.lexists(path):
         path = root() / target
     if path.is_dir() and not path.is_symlink():
-        found = Session(path).recordings()
-        if not found:
-            raise RecordingError(f"there is no recording in {path}")
-        return found
+        return Session(path).recordings() or _newest(path)
     if os.path.lexists(path):
         return [path]
     raise RecordingError(
@@ -77,11 +75,11 @@ def resolve(target: str | None) -> list[Path]:
     )
 
 
-def _newest() -> list[Path]:
-    for session in sessions():
+def _newest(folder: Path) -> list[Path]:
+    for session in sessions(folder):
         if found := session.recordings():
             return found
-    raise RecordingError(f"there is no recording in {root()}. {HOW_TO_RECORD}")
+    raise RecordingError(f"there is no recording in {folder}. {HOW_TO_RECORD}")
 
 
 def _of_pid(pid: int) -> list[Path]:

@@ -13,6 +13,7 @@ from support_recording import RecordingBuilder
 from safehandle_debug.findings import (
     Finding,
     find,
+    find_all,
     render_exhaustion,
     render_finding,
     render_summary,
@@ -292,7 +293,7 @@ def test_what_is_accepted_is_found(
     program: Callable[[RecordingBuilder], None], book: RecordingBuilder, read: Read
 ) -> None:
     program(book)
-    assert find(read(book.end()), everything=True)
+    assert find_all(read(book.end()))
 
 
 def test_a_program_of_that_name_is_not_accepted(book: RecordingBuilder, read: Read) -> None:

@@ -148,3 +148,12 @@ def test_resolve_empty_folder(folder: Path) -> None:
     (folder / OLDER).mkdir(mode=0o700)
     with pytest.raises(RecordingError, match=OLDER):
         resolve(str(folder / OLDER))
+
+
+def test_folder_of_sessions(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder that SAFEHANDLE_DEBUG_DIR named is a target: its newest session."""
+    other = folder / "other"
+    other.mkdir()
+    record(other / OLDER)
+    newest = record(other / NEWER)
+    assert resolve(str(other)) == [newest]
