@@ -1,8 +1,8 @@
 """Says what is wrong: leaks, double releases, unbalanced references, ..."""
 
 from safehandle_debug.findings.accepted import Accepted as Accepted
-from safehandle_debug.findings.accepted import sort_out as sort_out
 from safehandle_debug.findings.json import to_json as to_json
+from safehandle_debug.findings.kept import sort_out as sort_out
 from safehandle_debug.findings.model import Finding as Finding
 from safehandle_debug.findings.model import FindingKind as FindingKind
 from safehandle_debug.findings.model import Severity as Severity

@@ -1,20 +1,18 @@
 """What libraries keep open on purpose: found, and not reported.
 
-Only frames of the library itself count.  These few places are known; elsewhere
-an installed package may keep what it opened once in a variable of its own.
+Only frames of the library itself count, and only these few places.
 `safehandle report --verbose` lists what was left out here and why.
 """
 
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from safehandle_debug.findings.model import Finding, FindingKind
-from safehandle_debug.ledger import Frame, History, is_standard, site_of
+from safehandle_debug.ledger import Frame, History, is_standard
 from safehandle_debug.ledger.watched import after_finalizer
 
 
@@ -120,8 +118,6 @@ _INSTALLED: Final = (
         "libuv keeps a pipe for signals until its library is unloaded, after the end",
     ),
 )
-_WHY_KEPT: Final = "the package keeps it in a variable of its own, for as long as the program runs"
-_PACKAGE: Final = re.compile(r"[/\\](?:site|dist)-packages[/\\](\w+)(?:[/\\]|\.py$)")
 _SYSTEM: Final = ("/dev/", "/etc/", "/lib", "/proc/", "/run/", "/sys/", "/usr/", "/var/run/")
 _KINDS: Final[frozenset[FindingKind]] = frozenset({"leak", "abandoned"})
 
@@ -136,65 +132,6 @@ def accepted(finding: Finding) -> Accepted | None:
             if path.endswith("/" + rule.module) and rule.function.fullmatch(frame.function):
                 return rule
     return None
-
-
-def sort_out(
-    findings: Iterable[Finding],
-) -> tuple[list[Finding], list[tuple[Finding, Accepted]]]:
-    """One process' findings: what is to be reported, and what is accepted, by which rule."""
-    findings = list(findings)
-    leaks = [each for each in findings if each.kind == "leak"]
-    opened = Counter[tuple[str, int]]()
-    for each in leaks:
-        opened[_site(each)] += 1 if _is_pair(each) else each.count
-    reported, left_out = [], []
-    for each in findings:
-        rule = accepted(each)
-        if rule is None and opened[_site(each)] == 1 and _is_kept(each):
-            rule = Accepted(_short(each), re.compile(".*"), _WHY_KEPT)
-        if rule is None:
-            reported.append(each)
-        else:
-            left_out.append((each, rule))
-    return reported, left_out
-
-
-def _site(finding: Finding) -> tuple[str, int]:
-    frame = site_of(finding.handle.opened)
-    return (frame.file, frame.instruction) if frame is not None else ("", 0)
-
-
-def _short(finding: Finding) -> str:
-    file = _site(finding)[0]
-    package = _PACKAGE.search(file)
-    return file if package is None else file[package.start(1) :]
-
-
-def _is_pair(finding: Finding) -> bool:
-    """True for the two ends of one pipe or socketpair."""
-    return (
-        finding.count == 2
-        and finding.handle.kind in ("pipe", "socket")
-        and len(finding.serials) == 2
-        and abs(finding.serials[0] - finding.serials[1]) == 1
-    )
-
-
-def _is_kept(finding: Finding) -> bool:
-    """True for a leak that only variables of the package hold which opened it,
-    by what the process said at its end.
-
-    Once, that is: a second one from the same place may be the beginning of many."""
-    if finding.kind != "leak" or not finding.handle.watched:
-        return False
-    package = _PACKAGE.search(_site(finding)[0])
-    # A search that was cut says so in a line of its own.
-    chains = [line for line in finding.holders if not line.startswith("(")]
-    return (
-        package is not None
-        and bool(chains)
-        and all(line.startswith(package[1] + ".") for line in chains)
-    )
 
 
 def is_of_libc(history: History) -> bool:

@@ -15,11 +15,12 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-from safehandle_debug.findings.accepted import accepted, is_internal, is_of_libc, sort_out
+from safehandle_debug.findings.accepted import accepted, is_internal, is_of_libc
 from safehandle_debug.findings.descriptors import is_about_number, judged_acts
 from safehandle_debug.findings.fingerprint import Place, fingerprint, lines, places
 from safehandle_debug.findings.generators import made_at
 from safehandle_debug.findings.holders.told import read_holders
+from safehandle_debug.findings.kept import sort_out
 from safehandle_debug.findings.model import Finding, FindingKind
 from safehandle_debug.findings.verdict import Verdict
 from safehandle_debug.findings.wording import named, plural, where

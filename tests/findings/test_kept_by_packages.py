@@ -16,7 +16,7 @@ from safehandle_debug.recording import open_recording
 pytestmark = needs_interposition
 
 PACKAGE = """
-import functools, os, socket
+import asyncio, ctypes, functools, os, socket
 
 RESERVE = None
 POOL = []
@@ -32,6 +32,14 @@ def wake():
     global PAIR
     PAIR = socket.socketpair()
 
+LOOP = None
+def loop():
+    global LOOP
+    LOOP = asyncio.new_event_loop()
+
+def start_runtime():
+    ctypes.CDLL(None).epoll_create1(0x80000), ctypes.CDLL(None).eventfd(0, 0x80000)
+
 def connect(path):
     POOL.append(open(path))
 
@@ -46,6 +54,13 @@ def drop(path):
 PROGRAMS = {
     "what is opened once": ("kept.reserve()", 0),
     "both ends of a pair": ("kept.wake()", 0),
+    "an event loop": ("kept.loop()", 0),
+    "event loops": ("kept.loop()\nprivate = kept.LOOP\nkept.loop()", 6),
+    "the pollers of a native runtime": ("kept.start_runtime()", 0),
+    "those of a runtime that starts again and again": (
+        "for _ in range(3): kept.start_runtime()",
+        6,
+    ),
     "one of a pool": ("kept.connect('/etc/passwd')", 0),
     "a pool that grows": ("for _ in range(3): kept.connect('/etc/passwd')", 3),
     "a pool that grows from different lines": (
