@@ -19,6 +19,7 @@ _Call = tuple[tuple[str, int], ...]
 
 _WHY_KEPT: Final = "the package keeps it in a variable of its own, for as long as the program runs"
 _WHY_RUNTIME: Final = "a runtime in the package's native code polls with it until the process ends"
+_POLLERS: Final = 4  # of one runtime: tokio has three, more are of a second
 _PACKAGE: Final = re.compile(r"[/\\](?:site|dist)-packages[/\\](\w+)(?:[/\\]|\.py$)")
 
 
@@ -101,8 +102,7 @@ def _is_of_runtime(finding: Finding) -> bool:
     """True for the pollers of a runtime in a package's native code (tokio, ...),
     which starts at the first call that needs it and never ends.
 
-    Python's own have owners.  Another context of the library, with pollers of
-    its own, would be another call."""
+    Python's own have owners."""
     history = finding.handle
     return (
         history.ending in (None, "lost")
@@ -110,6 +110,6 @@ def _is_of_runtime(finding: Finding) -> bool:
         and history.owner == "raw"
         and bool(history.opened)
         and _package_of(history.opened[0]) is not None
-        and len(finding.serials) == finding.count
+        and finding.count == len(finding.serials) <= _POLLERS
         and _are_neighbours(finding.serials)
     )
