@@ -443,7 +443,7 @@ class HandlesSession:
             self._config.stash[SUMMARY].found(found)
 
     @pytest.hookimpl(tryfirst=True)
-    def pytest_sessionfinish(self) -> None:
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
         self._item = self._run = None
         told: dict[str, Any] = self._guard(self._finish, {})
         told["notes"] = [*told.get("notes", ()), *self._troubles]
@@ -452,6 +452,8 @@ class HandlesSession:
             output["handles"] = told
         else:
             self._config.stash[SUMMARY].add(told)
+            if session.testsfailed and session.exitstatus == pytest.ExitCode.OK:
+                session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def _finish(self) -> dict[str, Any]:
         counted = self.settings.abandoned != "ignore" or (
@@ -461,7 +463,8 @@ class HandlesSession:
         settings = self.settings
         wanted = counted or settings.json is not None or settings.baseline is not None
         if self._judge is not None or wanted or _native.open_since(self._configured):
-            told = self.judge.finish(self._configured)
+            late = [] if self._judge is None else self.judge.late()
+            told = {**self.judge.finish(self._configured), "late": late}
         lost = self.recorder.fault()
         if lost is not None:
             told["notes"] = [*told.get("notes", ()), lost]

@@ -56,6 +56,10 @@ class Summary:
 
     def add(self, told: dict[str, Any]) -> None:
         """Takes what the session of one process says at its end."""
+        for late in told.get("late", ()):
+            self.found(late["found"])
+            if late["text"] is not None:
+                self._config.hook.pytest_runtest_logreport(report=_late_report(late))
         self._notes.extend(told["notes"])
         self._abandoned.extend(told.get("abandoned", ()))
         if "baseline" in told and self._baseline is not None:
@@ -133,6 +137,21 @@ class ControllerSummary(Summary):
 
 
 SUMMARY = pytest.StashKey[Summary]()
+
+
+def _late_report(late: dict[str, Any]) -> pytest.TestReport:
+    """A second end of a test's teardown: it failed after all."""
+    location = tuple(late["location"])
+    properties = [("handles_leaked", len(late["found"]))]
+    return pytest.TestReport(
+        late["nodeid"],
+        location,
+        {},
+        "failed",
+        late["text"],
+        "teardown",
+        user_properties=properties,
+    )
 
 
 def _grouped(found: list[dict[str, Any]]) -> list[str]:

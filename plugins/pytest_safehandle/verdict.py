@@ -16,7 +16,7 @@ from typing import Any, Final
 import pytest
 
 from pytest_safehandle import HandleLeakWarning, HandleMisuseWarning
-from pytest_safehandle.attribution import Scope, Scopes, drop_finished_funcargs
+from pytest_safehandle.attribution import Scope, Scopes, drop_finished_funcargs, other_threads
 from pytest_safehandle.baseline import Baseline, Tally
 from pytest_safehandle.growth import by_iteration, grows
 from pytest_safehandle.hooks import HookFailed
@@ -30,13 +30,25 @@ from safehandle_debug.findings import Finding, findings_of, to_json
 from safehandle_debug.findings.holders import Root, Target, search
 from safehandle_debug.ledger import History, site_of
 from safehandle_debug.recording.format import Flag
-from safehandle_debug.testing import Misuse, Reader, Site, collect, reachable, settle, still_open
+from safehandle_debug.testing import (
+    Misuse,
+    Reader,
+    Site,
+    collect,
+    in_use,
+    reachable,
+    settle,
+    still_open,
+)
 
 __all__ = ["Judge", "Verdict"]
 
 _OPEN: Final = ("leak", "unbalanced")
 _HOLDER_S: Final = 0.3  # of CPU time
 _MOST_TOLD: Final = 20  # leaks of one test whose holders are looked for
+_LATE: Final = (
+    "Judged at the end of the session: a thread was at work with it when the test ended."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +57,15 @@ class Verdict:
 
     error: str | None = None
     warnings: tuple[pytest.PytestWarning, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _PutOff:
+    """Whose an open handle is that a running thread may still close."""
+
+    run: Run
+    scope: Scope | None
+    on_leak: str
 
 
 class Judge:
@@ -69,6 +90,7 @@ class Judge:
         self._background: set[int] = set()  # opened by threads of nobody known
         self._unjudged: set[int] = set()  # of fixtures that ended in a failed test
         self._told: set[int] = set()  # leaked, and reported
+        self._put_off: dict[int, _PutOff] = {}  # to the end of the session
         self.baseline: Baseline | None = None
         self.tally = Tally()
         if settings.baseline is not None:
@@ -123,6 +145,8 @@ class Judge:
             drop_finished_funcargs(run.item)
             left = collect(left, before_full=lambda left: self._not_elsewhere(run, marker, left))
             left = settle(left, self.settings.settle_s)
+            if marker.expect is None and not run.iterations:
+                left = self._put_off_in_use(run, left, own, on_leak)
         leaks = self._confirmed(run, left)
         of_test = [leak for leak in leaks if leak.handle.serial in own]
         of_fixtures = [leak for leak in leaks if leak.handle.serial not in own]
@@ -163,6 +187,55 @@ class Judge:
         run.judged = bool(errors)
         return Verdict("\n\n".join(errors) or None, tuple(warned))
 
+    def _put_off_in_use(self, run: Run, left: set[int], own: set[int], on_leak: str) -> set[int]:
+        """Those to be judged now: the others' threads are not done with them."""
+        later = in_use(self.reader.histories(left)) if left and other_threads() else set()
+        for serial in later:
+            severity = on_leak if serial in own else self.settings.on_leak
+            self._put_off[serial] = _PutOff(run, self.scopes.find(serial), severity)
+        return left - later
+
+    def late(self) -> list[dict[str, Any]]:
+        """The verdicts that were put off: for each test that leaked after all,
+        its name, what to say and what was found, as plain data."""
+        left = settle(collect(self._put_off), self.settings.settle_s)
+        by_run: dict[int, list[int]] = {}
+        for serial in sorted(left):
+            by_run.setdefault(id(self._put_off[serial].run), []).append(serial)
+        told: list[dict[str, Any]] = []
+        for serials in by_run.values():
+            first = self._put_off[serials[0]]
+            run = first.run
+            run.found = ()
+            leaks = self._unknown(run, self._confirmed(run, set(serials)))
+            if not leaks:
+                continue
+            text = f"{self.writer.leaks(leaks)}\n\n{_LATE}"
+            is_error = first.on_leak == "error"
+            if not is_error:
+                try:
+                    run.item.warn(HandleLeakWarning(text))
+                except HandleLeakWarning:
+                    is_error = True
+            for leak in leaks:
+                message = self.writer.headline(leak.finding)
+                severity = "error" if is_error else "warning"
+                self._note(run, leak.finding, message, severity, leak.fixture)
+            told.append(
+                {
+                    "nodeid": run.item.nodeid,
+                    "location": run.item.location,
+                    "text": text if is_error else None,
+                    "found": list(run.found),
+                }
+            )
+        return told
+
+    def _scope(self, serial: int) -> Scope | None:
+        """The fixture that a handle belongs or belonged to; None: the test."""
+        put_off = self._put_off.get(serial)
+        return self.scopes.find(serial) if put_off is None else put_off.scope
+
     # Leaks that are known.
 
     def count(self, run: Run, ended: Sequence[Scope]) -> None:
@@ -177,7 +250,7 @@ class Judge:
             return list(leaks)
         keyed = []
         for leak in leaks:
-            scope = self.scopes.find(leak.handle.serial)
+            scope = self._scope(leak.handle.serial)
             is_wider = scope is not None and scope.is_wider
             where = _fixture_name(scope) if scope and is_wider else run.item.nodeid
             key = (leak.finding.kind, where, self.writer.stable_site(leak.finding.culprit))
@@ -235,7 +308,7 @@ class Judge:
         ]
         held = _holders(run.item, [history for history, _ in found])
         for history, finding in found:
-            scope = self.scopes.find(history.serial)
+            scope = self._scope(history.serial)
             fixture = None if scope is None else f"'{scope.name}' ({scope.scope})"
             during = None if history.test == run.item.nodeid else history.test
             self._told.add(history.serial)
@@ -307,7 +380,7 @@ class Judge:
         for history in self.reader.histories(still_open(self._background)):
             where = f"opened by thread {history.thread}"
             notes.append(f"still open: {self.writer.listed(history)}, {where}")
-        known = self._told | self._unjudged | self._background
+        known = self._told | self._unjudged | self._background | self._put_off.keys()
         for history in self._findings_among(set(_native.open_since(first)) - known, ()):
             if history.test is None and self.scopes.find(history.serial) is None:
                 notes.append(f"opened outside of tests: {self.writer.listed(history)}")

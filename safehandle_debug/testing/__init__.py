@@ -16,7 +16,7 @@ failure.  A block or test that fails by itself is not judged.
 fail when they run late.
 
 What the verdicts rest on is here too, and the pytest plugin uses it: what is
-open (`still_open`, `collect`, `settle`), who can reach it (`reachable`), and
+open (`still_open`, `collect`, `settle`, `in_use`), who can reach it (`reachable`), and
 what this process's own recording tells of it (`Reader`).  Nothing is recorded
 before the first check, unless SAFEHANDLE_DEBUG says so.
 """
@@ -27,7 +27,7 @@ from safehandle_debug.testing.check import HandleLeakError, HandlesTestCase, che
 from safehandle_debug.testing.hooks import audit_hooks
 from safehandle_debug.testing.reach import reachable
 from safehandle_debug.testing.reader import MOST_WHOLE, Misuse, Reader
-from safehandle_debug.testing.settling import collect, settle, still_open
+from safehandle_debug.testing.settling import collect, in_use, settle, still_open
 from safehandle_debug.testing.site import Site, SiteError
 
 __all__ = [
@@ -41,6 +41,7 @@ __all__ = [
     "audit_hooks",
     "check_handles",
     "collect",
+    "in_use",
     "reachable",
     "settle",
     "still_open",

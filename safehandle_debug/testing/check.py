@@ -17,7 +17,7 @@ from safehandle_debug.findings import Finding, findings_of, render_finding
 from safehandle_debug.ledger import History
 from safehandle_debug.testing.reach import reachable
 from safehandle_debug.testing.reader import Reader
-from safehandle_debug.testing.settling import collect, settle
+from safehandle_debug.testing.settling import collect, in_use, settle
 from safehandle_debug.testing.site import Site
 
 if TYPE_CHECKING:
@@ -64,7 +64,8 @@ class HandlesTestCase(_Base):
     What setUpClass and setUpModule open is no test's.  What a test leaves with
     a class that has a setUpClass, or with a module that has a setUpModule, is
     judged when that has been torn down.  Handles that the test's own attributes
-    hold end with it.
+    hold end with it.  What a thread has opened that goes on working is judged
+    at the end of the class.
     """
 
     handles_allow: str | Sequence[str] = ()  # as check_handles() takes it
@@ -87,7 +88,7 @@ class HandlesTestCase(_Base):
 
         def judge() -> None:
             if not state.has_failed():
-                check.judge(vars(self).values(), self._wider())
+                check.judge(vars(self).values(), self._wider(), self._class())
 
         is_async = "unittest.async_case" in sys.modules and isinstance(
             self, sys.modules["unittest.async_case"].IsolatedAsyncioTestCase
@@ -108,19 +109,26 @@ class HandlesTestCase(_Base):
         finally:
             check.close()
 
+    def _class(self) -> _Wider:
+        cls = type(self)
+        roots = [value for base in _own_bases(cls) for value in vars(base).values()]
+        return _Wider(f"{cls.__module__}.{cls.__qualname__}", roots, cls.addClassCleanup)
+
     def _wider(self) -> Iterator[_Wider]:
         """What is for more tests than this one."""
         cls = type(self)
-        own = [base for base in cls.__mro__ if not base.__module__.startswith("unittest.")][:-1]
-        if any("setUpClass" in vars(base) for base in own):
-            roots = [value for base in own for value in vars(base).values()]
-            yield _Wider(f"{cls.__module__}.{cls.__qualname__}", roots, cls.addClassCleanup)
+        if any("setUpClass" in vars(base) for base in _own_bases(cls)):
+            yield self._class()
         module = sys.modules.get(cls.__module__)
         if hasattr(module, "setUpModule"):
             import unittest
 
             roots = list(vars(module).values())
             yield _Wider(cls.__module__, roots, unittest.addModuleCleanup)
+
+
+def _own_bases(cls: type) -> list[type]:
+    return [base for base in cls.__mro__ if not base.__module__.startswith("unittest.")][:-1]
 
 
 class _Wider:
@@ -181,12 +189,18 @@ class _Check:
     def close(self) -> None:
         self._reader.close()
 
-    def judge(self, own: Iterable[object] = (), wider: Iterable[_Wider] = ()) -> None:
+    def judge(
+        self,
+        own: Iterable[object] = (),
+        wider: Iterable[_Wider] = (),
+        last: _Wider | None = None,
+    ) -> None:
         """Raises HandleLeakError if anything is wrong.
 
         Args:
             own: what ends with the test, and the handles that it holds.
             wider: take over the handles that they hold.
+            last: takes over what other threads are not done with.
         """
         found = self._misuses()
         left = self._left_open(set(_native.open_since(self._mark)))
@@ -199,6 +213,10 @@ class _Check:
             held = reachable(each.roots, left)
             left = [history for history in left if history.serial not in held]
             self._give(each, held)
+        if left and last is not None:
+            later = in_use(left)
+            left = [history for history in left if history.serial not in later]
+            self._give(last, later)
         found += self._findings(left)
         if found:
             raise HandleLeakError(_said(found))

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import _thread
 import gc
+import sys
+import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
+from types import FrameType
 
 from safehandle_debug import _native
+from safehandle_debug.ledger import History, is_ours, is_standard
 
 _FIRST_PAUSE_S = 0.0005
 
@@ -53,3 +57,34 @@ def settle(serials: Collection[int], longest_s: float) -> set[int]:
         pause *= 2
         left = still_open(left)
     return left
+
+
+def in_use(histories: Iterable[History]) -> set[int]:
+    """The serials of those that another thread opened in a function that it has
+    not left yet: it may still close them."""
+    if not _thread._count():
+        return set()
+    here = threading.get_ident()
+    frames = sys._current_frames()
+    running: dict[str, set[tuple[str, str]]] = {}
+    for thread in threading.enumerate():
+        frame = frames.get(thread.ident or 0)
+        if frame is not None and thread.ident != here:
+            running.setdefault(thread.name, set()).update(_functions(frame))
+    return {
+        history.serial
+        for history in histories
+        if any(
+            (frame.file, frame.function) in running.get(history.thread, ())
+            for frame in history.opened
+        )
+    }
+
+
+def _functions(frame: FrameType | None) -> Iterable[tuple[str, str]]:
+    """What runs, but for what any thread runs between two tasks."""
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if not is_ours(file) and not is_standard(file):
+            yield file, frame.f_code.co_qualname
+        frame = frame.f_back

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 HEAD = """
     import pytest
     from safehandle_debug import SafeFileHandle
@@ -126,6 +128,108 @@ def test_leak_in_a_thread_is_the_tests(suite):
     )
     result.assert_outcomes(passed=1, errors=1)
     result.stdout.fnmatch_lines(["1 handle leaked: *", "  thread         helper"])
+
+
+BACKGROUND = (
+    HEAD
+    + """
+    import os
+    import threading
+
+    began, go_on, closed = threading.Event(), threading.Event(), threading.Event()
+
+    def work():
+        handle = opened()
+        began.set()
+        go_on.wait(60)
+        if CLOSES:
+            handle.close()
+        else:
+            kept.append(handle)
+        closed.set()
+
+    def test_starts():
+        threading.Thread(target=work, name="worker", daemon=True).start()
+        assert began.wait(60)
+
+    def test_next():
+        pass
+
+    @pytest.fixture(scope="session", autouse=True)
+    def end():
+        yield
+        if not STAYS:
+            go_on.set()
+            assert closed.wait(60)
+"""
+)
+
+
+@pytest.mark.parametrize("opens", ["opened()", "os.open(os.devnull, os.O_RDONLY)"])
+def test_thread_left_at_work_may_close_its_handle_later(suite, opens):
+    """A thread that goes on during the next tests is not done with its handles."""
+    closes = "handle.close()" if opens == "opened()" else "os.close(handle)"
+    source = BACKGROUND.replace("handle = opened()", f"handle = {opens}")
+    source = source.replace("handle.close()", closes)
+    result = suite.check(source + "\n    CLOSES, STAYS = True, False\n")
+    result.assert_outcomes(passed=2)
+    result.stdout.no_fnmatch_line("*= handles =*")
+    assert result.ret == 0
+
+
+@pytest.mark.parametrize("args", [(), ("-p", "xdist", "-n1")])
+@pytest.mark.parametrize("stays", [False, True])
+def test_leak_of_a_thread_left_at_work_is_the_tests(suite, stays, args):
+    """Its verdict comes at the end of the session, and names the right test."""
+    json = suite.pytester.path / "found.json"
+    xml = suite.pytester.path / "found.xml"
+    result = suite.check(
+        f"{BACKGROUND}\n    CLOSES, STAYS = False, {stays}\n",
+        f"--handles-json={json}",
+        f"--junitxml={xml}",
+        *args,
+    )
+    result.assert_outcomes(passed=2, errors=1)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(
+        [
+            "*ERROR at teardown of test_starts*",
+            "1 handle leaked: *",
+            "  thread         worker",
+            "Judged at the end of the session: *",
+            "1 leak   test_it.py:*: in *   test_it.py::test_starts",
+            "ERROR test_it.py::test_starts*",
+        ]
+    )
+    assert '"tests": [\n    "test_it.py::test_starts"\n   ]' in json.read_text()
+    assert xml.read_text().count("<error") == 1
+
+
+def test_leak_of_a_thread_left_at_work_only_warned_of(suite):
+    result = suite.check(
+        f"{BACKGROUND}\n    CLOSES, STAYS = False, True\n", "--handles-on-leak=warn"
+    )
+    result.assert_outcomes(passed=2, warnings=1)
+    result.stdout.fnmatch_lines(["*HandleLeakWarning: 1 handle leaked: *"])
+    assert result.ret == 0
+
+
+def test_idle_thread_of_a_pool_is_done_with_what_it_opened(suite):
+    """The function that opened the handle is over: the verdict is not put off."""
+    result = suite.check(
+        HEAD
+        + """
+    from concurrent.futures import ThreadPoolExecutor
+
+    pool = ThreadPoolExecutor(1)
+
+    def test_pool():
+        kept.append(pool.submit(opened).result())
+    """
+    )
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(["1 handle leaked: *"])
+    result.stdout.no_fnmatch_line("Judged at the end*")
 
 
 def test_skipped_test_is_judged(suite):

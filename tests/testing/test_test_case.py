@@ -191,3 +191,40 @@ def test_what_a_wider_set_up_never_closes(run, set_up, module, place, counts, wh
     assert outcome.counts == counts, outcome.text
     assert where in outcome.text
     assert "opened at test_it.py:11 in opened was never closed" in outcome.text
+
+
+AT_WORK = """
+began, go_on, closed = threading.Event(), threading.Event(), threading.Event()
+
+def work():
+    handle = opened()
+    began.set()
+    go_on.wait(60)
+    {end}
+    closed.set()
+
+class TestIt(HandlesTestCase, unittest.TestCase):
+    def test_one(self):
+        threading.Thread(target=work, name="worker", daemon=True).start()
+        self.assertTrue(began.wait(60))
+
+    def test_two(self):
+        {two}
+"""
+GO_ON = "go_on.set(), closed.wait(60)"
+
+
+@pytest.mark.parametrize(
+    ("end", "two", "counts"),
+    [
+        ("handle.close()", GO_ON, (2, 0, 0)),
+        ("kept.append(handle)", GO_ON, (2, 0, 1)),
+        ("handle.close()", "pass", (2, 0, 1)),
+    ],
+    ids=["closes", "forgets", "never ends"],
+)
+def test_thread_that_outlives_its_test(run, end, two, counts):
+    """Judged at the end of the class: until then it may close what it opened."""
+    outcome = run(AT_WORK.format(end=end, two=two))
+    assert outcome.counts == counts, outcome.text
+    assert ("ERROR: tearDownClass (test_it.TestIt)" in outcome.text) is (counts[2] > 0)
