@@ -100,6 +100,11 @@ class Mapping:
             self._map = grown
         return _without_anchor(before) != _without_anchor(self.header)
 
+    def is_behind(self) -> bool:
+        """True when refresh() would find another header."""
+        self._check_size()
+        return _without_anchor(self._read_header()) != _without_anchor(self.header)
+
     # --- blocks ---
 
     def block(self, number: int) -> Block:

@@ -94,6 +94,12 @@ class Recording:
             self.meta = self._meta()
         return changed
 
+    def is_behind(self) -> bool:
+        """True when refresh() would find something: much cheaper, and changes nothing.
+
+        Raises RecordingError as refresh() does."""
+        return self._mapping.is_behind()
+
     def events(self, after: int = 0) -> Iterator[RawEvent]:
         """All recorded events with a seq above `after`, ordered by seq.
 

@@ -420,3 +420,20 @@ def test_a_child_that_left_without_a_word_is_no_alarm(sessions_root: Path) -> No
     view = seen(Feed([str(folder)], FrozenClock()), ViewSpec())
     assert view.state == "died"
     assert plain(view.headline).startswith("post-mortem: died holding 1 handle")
+
+
+def test_a_glance_sees_what_was_written(leaky: Leaky) -> None:
+    """And nothing else: that a process is gone takes a whole look."""
+    feed = Feed([str(leaky.path)], FrozenClock())
+    spec = ViewSpec()
+    assert feed.poll(spec, glance=True) is not None  # the first one looks at all
+    while feed.poll(spec) is not None:
+        pass
+    assert feed.poll(spec, glance=True) is None
+    leaky.leak(1)
+    leaky.save()
+    view = feed.poll(spec, glance=True)
+    assert view is not None
+    assert view.rows[0].open == 41
+    assert feed.poll(HANDLES, glance=True) is not None
+    feed.close()

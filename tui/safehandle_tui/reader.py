@@ -19,6 +19,7 @@ __all__ = ["Reader"]
 
 _PERIOD_S: Final = 0.1
 _IDLE_PERIOD_S: Final = 0.25  # while nothing happens
+_GLANCES: Final = 3  # after each look that found nothing: they cost next to nothing
 # Of the time, at most this share goes into reading, however much there is.
 _SHARE: Final = 0.25
 _GONE: Final = 129  # exit status, as if SIGHUP had ended us
@@ -63,14 +64,16 @@ class Reader(threading.Thread):
         self._asked.set()
 
     def run(self) -> None:
+        glances = 0
         try:
             while not self._stopped:
                 self._asked.clear()
                 began = time.monotonic()
-                view = self._feed.poll(self._spec)
+                view = self._feed.poll(self._spec, glance=glances > 0)
                 if view is not None and not self._stopped:
                     self._show(view)
-                if self._watch_terminal and _terminal_is_gone(self._parent):
+                glances = 0 if view is not None else (glances - 1) % (_GLANCES + 1)
+                if not glances and self._watch_terminal and _terminal_is_gone(self._parent):
                     # Nobody can see anything any more, and Textual's own way
                     # out writes to the terminal: leave without it.
                     os._exit(_GONE)

@@ -89,9 +89,16 @@ class Feed:
         self._paused_at_ns = 0
         self._folder_times: dict[Path, int] = {}  # when they changed, ns
 
-    def poll(self, spec: ViewSpec) -> View | None:
-        """Reads what is new; a View when there is something new to show."""
+    def poll(self, spec: ViewSpec, *, glance: bool = False) -> View | None:
+        """Reads what is new; a View when there is something new to show.
+
+        Args:
+            glance: look only whether the known processes have written anything,
+                not whether they live on or others came.
+        """
         before = self._spec
+        if glance and spec == before and self._is_quiet(spec):
+            return None
         self._spec = spec
         if spec.session is not None and spec.session != self._session:
             self._switch(spec.session)
@@ -114,6 +121,9 @@ class Feed:
         if spec == before and not changed:
             return None
         return self._view(spec)
+
+    def _is_quiet(self, spec: ViewSpec) -> bool:
+        return spec.paused or not any(track.is_behind() for track in self._tracks.values())
 
     def close(self) -> None:
         """Closes all recordings."""

@@ -137,6 +137,15 @@ class Track:
             self.error = str(error)
         return changed or (self.error, self.info, len(self.findings)) != before
 
+    def is_behind(self) -> bool:
+        """True when its process has written something since the last refresh()."""
+        if self._ledger is None or self._cut:
+            return False
+        try:
+            return self._ledger.recording.is_behind()
+        except RecordingError:
+            return True
+
     def stand(self, *, ended: bool) -> Stand | None:
         """Its handles: those open, held or left, and those with errors found on
         them; with `ended` all that are known.  None: nothing was read yet."""
