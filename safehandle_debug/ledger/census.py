@@ -197,6 +197,10 @@ def _ns_per_tick(recording: Recording) -> float:
 def evidence_of(place: Place, span: Span, now_ns: int) -> Evidence:
     """The numbers of a place as they can be judged."""
     windows = span.used(now_ns)
+    # Of a process that was killed the end may be told too early: what was born
+    # was born before it.
+    while any(place.births[windows:]):
+        windows += 1
     return Evidence(
         opened=place.opened,
         closed=place.closed,

@@ -13,7 +13,8 @@ from support_recording import RecordingBuilder
 
 from safehandle_debug.ledger import Ledger
 from safehandle_debug.ledger._index import BUCKETS, LIFETIMES, Index
-from safehandle_debug.ledger.census import Census
+from safehandle_debug.ledger.census import Census, Place, Span, evidence_of
+from safehandle_debug.ledger.verdict import judge
 from safehandle_debug.recording import format as shd
 from safehandle_debug.recording import open_recording
 from safehandle_debug.recording.format import Ending, EventKind, Flag
@@ -350,3 +351,16 @@ def test_stretches_miss_no_event(rows: list[tuple[int, int]], serial: int, until
     for seq, each in rows:
         if each == serial and seq <= until:
             assert any(after < seq <= last for after, last in ranges)
+
+
+def test_births_after_the_end_are_judged_too() -> None:
+    """The clocks of a process that was killed may say that it ended before."""
+    late = (0,) * 3 + (2,) + (0,) * (BUCKETS - 4)
+    place = Place(
+        stack=1, type=1, opened=2, closed=0, live=2, finalized=0, importing=0, first_ns=400,
+        newest_ns=400, oldest_ns=400, last_close_ns=0, close_stack=0, births=late,
+        survivors=late, lives=(),
+    )  # fmt: skip
+    evidence = evidence_of(place, Span(start_ns=100, width_ns=100.0), now_ns=90)
+    assert sum(evidence.births) == sum(evidence.survivors) == 2
+    assert judge(evidence).word == "in use"
