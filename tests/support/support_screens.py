@@ -249,14 +249,16 @@ def screen_text(app: App[int]) -> str:
 
 
 def steady(text: str) -> str:
-    """A screen without what differs from run to run: our own pid, and how many
-    descriptors we have."""
-    lines = [
-        re.sub(r" {2,}", "  ", re.sub(r" +fds [\d,]+/[\d,]+$", "", line))
-        if " fds " in line
-        else line
-        for line in text.splitlines()
-    ]
+    """A screen without what differs from run to run: our own pid, how many
+    descriptors we have, and what they are."""
+    lines, says = [], False
+    for line in text.splitlines():
+        if " fds " in line:
+            line = re.sub(r" {2,}", "  ", re.sub(r" +fds [\d,]+/[\d,]+$", "", line))
+        if f" {os.getpid()} > " in line:
+            line = re.sub(r" {2,}", "  ", line).replace(f" {os.getpid()} > ", " 4711 > ")
+        says = (says or "│ the system says" in line) and "│" in line
+        lines.append(line.partition("│")[0].rstrip() if says else line)
     return "".join(f"{line}\n" for line in lines).replace(f"{os.getpid():>7}", "   4711")
 
 

@@ -7,18 +7,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from safehandle_tui.model.detail import (
-    HandleDetail,
-    handle_detail,
-    handle_lines,
-    handle_page,
-    handle_title,
-    outstanding,
-    site_detail,
-    site_lines,
-    site_title,
-)
+from safehandle_tui.model.detail import HandleDetail, handle_detail, site_detail
+from safehandle_tui.model.handle_page import handle_lines, handle_page, handle_title
+from safehandle_tui.model.references import outstanding
 from safehandle_tui.model.rows import HandleRow
+from safehandle_tui.model.site_pane import site_lines, site_title
 from safehandle_tui.model.source import SourceFiles
 from safehandle_tui.model.text import line_width, plain
 from support_bunches import sites_of

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from safehandle_tui.keys import KEYS, MOVES, keymap_path, read_keymap
 from safehandle_tui.model.events import EventRow
+from safehandle_tui.screens.card import CardScreen
 from safehandle_tui.screens.detail import DetailScreen
 from safehandle_tui.screens.lines import JumpScreen, LinesScreen
 from safehandle_tui.screens.main import MainScreen
@@ -65,17 +66,23 @@ def test_the_card_of_a_double_release(leaky: Leaky) -> None:
 
     async def scenario(app: WatchApp, pilot: Pilot[int]) -> None:
         shown = await press(app, pilot, "5")
-        assert "DOUBLE-RELEASE  #5 SafeFileHandle 6 /tmp/report.csv" in shown
-        (frames,) = [line for line in shown.splitlines() if "2nd: the wrong one" in line]
-        assert "1st: close (closed) MainThread" in frames
+        assert "✗ DOUBLE-RELEASE  #5 SafeFileHandle fd 6  0:00.008  /tmp/report.csv" in shown
+        (frames,) = [line for line in shown.splitlines() if "2nd: released again" in line]
+        assert "1st: closed  0:00.007 MainThread" in frames
         assert shown.count("app/report.py:6 finish") >= 3
         assert "handle.dangerous_release()" in shown
         assert "between them (1ms): nobody else got fd 6" in shown
+        shown = await press(app, pilot, "enter")
+        assert isinstance(app.screen, CardScreen)
+        assert "> Alarms > card" in shown
+        assert "between them (1ms): nobody else got fd 6" in shown
         await press(app, pilot, "enter")
-        await until_shown(pilot, "#5 SafeFileHandle fd 6")
+        await until_shown(pilot, "> Alarms > #5")
         assert isinstance(app.screen, DetailScreen)
-        await press(app, pilot, "escape")
-        assert "> Alarms" in screen_text(app)
+        shown = await press(app, pilot, "escape", "escape")
+        assert "> Alarms " in shown
+        await press(app, pilot, "H")
+        await until_shown(pilot, "> Alarms > #5")
 
     watch([leaky.folder], scenario)
 
@@ -97,9 +104,19 @@ def test_the_victim_stands_between(sessions_root: Path) -> None:
         await press(app, pilot, "5")
         await press(app, pilot, "end")
         shown = screen_text(app)
-        assert (
-            f"fd 30 was given to #{victim} app/db.py:6 connect, MainThread, /srv/victim" in shown
-        )
+        (line,) = [line for line in shown.splitlines() if "between them" in line]
+        assert f"fd 30 was given to #{victim} app/db.py:6 connect, MainThread" in line
+        assert "/srv/victim  ← the victim: Enter" in line
+        shown = await press(app, pilot, "enter")
+        assert f"Enter #{victim}, the victim" in shown
+        assert f"H #{first}, what it was taken for" in shown
+        await press(app, pilot, "enter")
+        await until_shown(pilot, f"> Alarms > #{victim}")
+        await press(app, pilot, "escape", "H")
+        await until_shown(pilot, f"> Alarms > #{first}")
+        await press(app, pilot, "escape", "full_stop")
+        assert "◄ REPLAY" in screen_text(app)
+        assert "> Alarms " in screen_text(app)
 
     watch([leaky.folder], scenario)
 

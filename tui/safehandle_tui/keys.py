@@ -65,6 +65,7 @@ _SCREENS: Final = (
 
 KEYS: Final = (
     Key("open", "enter", "Enter", "open", "Open", "opens what is under the cursor", 2, 6),
+    Key("itself", "H", "H", "itself", "Handle", "Alarms, a card: the handle that it is about"),
     Key("back", "escape,backspace", "Esc", "back", "Back", "back, or drop the filter", 9, 9),
     *_SCREENS,
     Key("filter", "slash", "/", "filter", "Filter", "show only some; see below", 3),

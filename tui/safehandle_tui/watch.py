@@ -21,6 +21,7 @@ from safehandle_tui.model.feed import Feed, View, ViewSpec
 from safehandle_tui.model.tracks import Clock
 from safehandle_tui.palette import THEMES, first_theme, is_ascii
 from safehandle_tui.reader import Reader
+from safehandle_tui.screens.card import CardScreen
 from safehandle_tui.screens.commands import Commands
 from safehandle_tui.screens.detail import DetailScreen
 from safehandle_tui.screens.help import HelpScreen
@@ -136,7 +137,7 @@ class WatchApp(App[int]):
         with suppress(NoMatches):  # on the way out the parts go one by one
             self._main.show_view(message.view)
             for screen in self.screen_stack:
-                if isinstance(screen, DetailScreen):
+                if isinstance(screen, DetailScreen | CardScreen):
                     screen.show_view(message.view)
 
     def on_asking_turned(self) -> None:
@@ -163,6 +164,10 @@ class WatchApp(App[int]):
         self.push_screen(
             DetailScreen(message.key, self.view, now=self._clock.wall_ns, main=self._main)
         )
+
+    def on_commands_card_asked(self, message: Commands.CardAsked) -> None:
+        if not isinstance(self.screen, SmallScreen):
+            self.push_screen(CardScreen(message.key, self.view, self._main))
 
     def on_commands_lines_asked(self, message: Commands.LinesAsked) -> None:
         self.push_screen(LinesScreen(message.title, message.lines))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from safehandle_debug.ledger import is_library
 from safehandle_tui.model.events import EventRow
+from safehandle_tui.model.rows import HandleKey
 from safehandle_tui.model.source import SourceMap
 from safehandle_tui.model.stacks import stack_lines
 from safehandle_tui.model.text import Line, Span, clean, short_path
@@ -21,6 +22,7 @@ class Card:
 
     title: Line
     paint: Callable[[int, int], list[Line]]  # (cells, rows) -> lines, any number
+    opens: tuple[HandleKey, ...] = ()  # of an alarm: the victim's handle, and its own
 
 
 def event_card(row: EventRow, source: SourceMap) -> Card:

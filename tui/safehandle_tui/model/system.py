@@ -48,11 +48,11 @@ def system_lines(history: History, *, is_open: bool, others: bool = True) -> lis
     except OSError:
         pass
     else:
-        lines.append((("inode     ", "muted"), (f"{status.st_ino}", "text")))
         if status.st_nlink == 0:
             lines.append((("", "text"), ("its file has been deleted", "warn")))
         if not others:
             return lines
+        lines.append((("inode     ", "muted"), (f"{status.st_ino}", "text")))
         names = _others(history.pid, (status.st_dev, status.st_ino))
         also = ", ".join(names) if names else "no other process that we may look into"
         lines.append((("also open ", "muted"), (also, "text")))

@@ -12,21 +12,11 @@ from typing import Any, Final
 from safehandle_debug.ledger import Frame
 from safehandle_debug.ledger._index import NONE, TYPE
 from safehandle_debug.ledger.selecting import State
-from safehandle_debug.ledger.verdict import Evidence, merged, typical_ns
-from safehandle_tui.model.alarms import (
-    AlarmRow,
-    alarm_lines,
-    alarm_title,
-    between,
-    moments_of,
-)
+from safehandle_debug.ledger.verdict import Evidence, judge, merged, typical_ns
+from safehandle_tui.model.alarm_card import alarm_lines, alarm_title, opened_by_enter
+from safehandle_tui.model.alarms import AlarmRow, between, moments_of
 from safehandle_tui.model.cards import Card, event_card, tree_lines
-from safehandle_tui.model.detail import (
-    HandleDetail,
-    SiteDetail,
-    handle_detail,
-    site_detail,
-)
+from safehandle_tui.model.detail import HandleDetail, SiteDetail, handle_detail, site_detail
 from safehandle_tui.model.events import MOST_EVENTS, EventRow
 from safehandle_tui.model.generations import (
     GenerationRow,
@@ -34,6 +24,7 @@ from safehandle_tui.model.generations import (
     generation_lines,
     generation_title,
     generations,
+    name_of,
 )
 from safehandle_tui.model.groups import group_by, in_group
 from safehandle_tui.model.holders import Kept, Questions
@@ -316,8 +307,15 @@ class Builder:
             row, history or row.history, self._files, over=over, cwd=self._cwd(row.key[0])
         )
         numbers = self.numbers().get(row.site_key)
-        typical = typical_ns(numbers) if numbers is not None else 0
-        return replace(detail, kept=self._kept_by(row), typical_ns=typical)
+        marks = [mark for mark in self._marks if mark.at_ns <= row.opened_at_ns]
+        return replace(
+            detail,
+            kept=self._kept_by(row),
+            typical_ns=typical_ns(numbers) if numbers is not None else 0,
+            started_ns=track.started_ns if track is not None else 0,
+            verdict=judge(numbers).word if numbers and row.life == "open" else "",
+            generation=name_of(len(marks)) if self._marks else "",
+        )
 
     def _kept_by(self, row: HandleRow) -> Kept | None:
         """Who keeps a handle alive; None when it is closed, and in the past, of
@@ -355,7 +353,11 @@ class Builder:
             numbers = track.numbers
             if numbers is not None and moments[1] - moments[0] <= _BETWEEN:
                 taken = between(finding, numbers.events(*moments))
-        return Card(alarm_title(row), lambda cells, room: alarm_lines(row, taken, source, cells))
+        return Card(
+            alarm_title(row),
+            lambda cells, room: alarm_lines(row, taken, source, cells, room),
+            tuple((row.process, serial) for serial in opened_by_enter(row, taken)),
+        )
 
     def _kind(self, row: KindRow) -> Card:
         descriptors = self.handles.named(

@@ -51,6 +51,13 @@ class Commands(Asking):
             super().__init__()
             self.key = key
 
+    class CardAsked(Message):
+        """An alarm's card is wanted."""
+
+        def __init__(self, key: tuple[str, str]) -> None:
+            super().__init__()
+            self.key = key
+
     class LinesAsked(Message):
         """Some lines are to be shown above everything."""
 
@@ -104,17 +111,17 @@ class Commands(Asking):
             else:
                 self.app.notify("t groups by site: a site opens to its handles", timeout=4)
         elif isinstance(row, HandleRow):
-            self._open_handle(row.key)
+            self.open_handle(row.key)
         elif isinstance(row, TreeRow):
             if row.folded is None:
                 self.go("handles", site=row.site)
             else:
                 self.change(toggled=self.spec.toggled ^ {row.key})
         elif isinstance(row, AlarmRow):
-            self._open_handle((row.process, row.finding.handle.serial))
+            self.post_message(self.CardAsked(row.key))
         elif isinstance(row, EventRow):
             if row.serial:
-                self._open_handle((row.process, row.serial))
+                self.open_handle((row.process, row.serial))
         elif isinstance(row, GenerationRow):
             self.go("handles", born=(row.since_ns - (not row.number), row.until_ns))
         elif isinstance(row, KindRow):
@@ -122,7 +129,8 @@ class Commands(Asking):
         elif isinstance(row, SessionRow):
             self._open_process(row)
 
-    def _open_handle(self, key: HandleKey) -> None:
+    def open_handle(self, key: HandleKey) -> None:
+        """Opens a handle's page."""
         self.change(selected=key, pinned=True)
         self.post_message(self.DetailAsked(key))
 
@@ -134,6 +142,14 @@ class Commands(Asking):
         self._trail.clear()
         scope = row.path if not row.here or self.spec.scope != row.path else None
         self._show("sites", session=session, scope=scope, site=None, moment=None, born=None)
+
+    def action_itself(self) -> None:
+        """Opens the handle that the alarm under the cursor is about."""
+        row = self.table.row
+        if isinstance(row, AlarmRow):
+            self.open_handle((row.process, row.finding.handle.serial))
+        else:
+            self.app.notify("choose an alarm: 5 shows them", timeout=3)
 
     def action_back(self) -> None:
         """Goes back one step, or drops the filter."""
@@ -384,6 +400,10 @@ class Commands(Asking):
         lines += [row_line(layout, row, view.now_ns, cursor=False) for row in rows]
         lines += [(), *self.pane_lines(cells, 1000)]
         return "\n".join(plain(line).rstrip() for line in lines) + "\n"
+
+    def top_line(self, more: Sequence[str], cells: int, right: Line = ()) -> Line:
+        """The top line of this screen and of those above it; MainScreen knows it."""
+        raise NotImplementedError
 
     def pane_lines(self, cells: int, room: int) -> list[Line]:
         """The pane below the table; MainScreen knows it."""

@@ -11,13 +11,12 @@ from textual.app import ComposeResult
 from textual.screen import Screen
 
 from safehandle_tui.keys import KEYS, bindings
-from safehandle_tui.model.detail import HandleDetail, handle_page, handle_title
+from safehandle_tui.model.detail import HandleDetail
 from safehandle_tui.model.feed import View
-from safehandle_tui.model.modes import MODES
+from safehandle_tui.model.handle_page import handle_page, handle_title
 from safehandle_tui.model.rows import HandleKey
-from safehandle_tui.model.states import badge
 from safehandle_tui.model.system import system_lines
-from safehandle_tui.model.text import Line, ends, plain
+from safehandle_tui.model.text import Line, plain
 from safehandle_tui.model.travel import timeline_line
 from safehandle_tui.screens.commands import Commands, edit, export
 from safehandle_tui.screens.lines import LinesScreen
@@ -107,25 +106,18 @@ class DetailScreen(Screen[None]):
         cells = self.size.width
         past = view.timeline is not None
         self.query_one(KeyBar).turn(past=past)
-        way: Line = (
-            ("safehandle", "title"),
-            (f" > {MODES[view.mode].name} > #{self._key[1]}", "accent"),
-            (f"  {view.title}", "muted"),
-        )
-        state = badge(view.state, paused=view.spec.paused, past=past)
-        self.query_one("#top", Lines).show([ends(way, (state,), cells)])
+        top = self._main.top_line((f"#{self._key[1]}",), cells)
+        self.query_one("#top", Lines).show([top])
         line = self.query_one("#headline", Lines)
         line.display = past
         if view.timeline is not None:
             line.show([timeline_line(view.timeline, cells, self._main.player.word)])
 
     def _lines(self, detail: HandleDetail, now_ns: int, cells: int) -> list[Line]:
-        lines = handle_page(detail, now_ns, cells, library=self._library)
+        told: list[Line] = []
         if detail.row.life == "open" and self._view is not None and not self._view.timeline:
             told = system_lines(detail.history, is_open=True, others=False)
-            lines += [(), (("the system says", "head"),)]
-            lines += [((("  ", "text")), *line) for line in told]
-        return lines
+        return handle_page(detail, now_ns, cells, library=self._library, system=told)
 
     def repaint_all(self) -> None:
         """Paints what is not part of a view."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ClassVar, Final
 
 from textual import events, on
@@ -10,21 +10,17 @@ from textual.app import ComposeResult
 
 from safehandle_tui.keys import KEYS, bindings
 from safehandle_tui.model.columns import Sort
-from safehandle_tui.model.detail import (
-    HandleDetail,
-    SiteDetail,
-    handle_lines,
-    handle_title,
-    site_lines,
-    site_title,
-)
+from safehandle_tui.model.detail import HandleDetail, SiteDetail
 from safehandle_tui.model.feed import View, ViewSpec
+from safehandle_tui.model.handle_page import handle_lines, handle_title
 from safehandle_tui.model.modes import MODES
 from safehandle_tui.model.notices import empty_lines, table_title
 from safehandle_tui.model.processes import ALL, PROCESS_COLUMNS, PROCESS_SORT, entries
+from safehandle_tui.model.site_pane import site_lines, site_title
 from safehandle_tui.model.states import badge, waiting_lines
 from safehandle_tui.model.text import Line, Span, clip, ends, line_width
 from safehandle_tui.model.travel import timeline_line
+from safehandle_tui.model.way import way
 from safehandle_tui.screens.commands import Commands
 from safehandle_tui.widgets.filter_bar import FilterBar
 from safehandle_tui.widgets.key_bar import KeyBar
@@ -121,21 +117,12 @@ class MainScreen(Commands):
     def _paint_top(self) -> None:
         view = self.view
         cells = self.size.width
-        left: list[Span] = [("safehandle", "title")]
         right: list[Span] = []
-        if view is not None and view.state != "waiting":
-            left.append((" > " + MODES[self.spec.mode].name, "accent"))
-            left.append((f"  {view.title}", "muted"))
-            infos = [each.info for each in view.processes if each.info is not None]
-            if infos:
-                left.append((f"  python {infos[0].python}  level {infos[0].level}", "muted"))
-            if view.newer is not None:
-                right += [("a newer session began: ", "warn"), ("w", "key"), ("   ", "text")]
+        if view is not None and view.state != "waiting" and view.newer is not None:
+            right += [("a newer session began: ", "warn"), ("w", "key"), ("   ", "text")]
         past = view is not None and view.timeline is not None
         self.query_one(KeyBar).turn(past=past)
-        state = view.state if view else "waiting"
-        right.append(badge(state, paused=self.spec.paused, past=past))
-        self.query_one("#top", Lines).show([ends(tuple(left), tuple(right), cells)])
+        self.query_one("#top", Lines).show([self.top_line((), cells, tuple(right))])
         headline: Line = ()
         if view is not None:
             tally = view.tally
@@ -146,6 +133,24 @@ class MainScreen(Commands):
         if view is not None and view.timeline is not None:
             headline = timeline_line(view.timeline, cells, self.player.word)
         self.query_one("#headline", Lines).show([headline])
+
+    def top_line(self, more: Sequence[str], cells: int, right: Line = ()) -> Line:
+        """Where one is, and the state of things.
+
+        Args:
+            more: what follows this screen on the way.
+            right: what stands before the state.
+        """
+        view = self.view
+        past = view is not None and view.timeline is not None
+        state = badge(view.state if view else "waiting", paused=self.spec.paused, past=past)
+        right = (*right, state)
+        room = cells - line_width(right) - 5
+        left = way(view, self.spec, more, room)
+        infos = [each.info for each in view.processes if each.info] if view is not None else []
+        if infos and line_width(left) + 30 < room:
+            left = (*left, (f"   python {infos[0].python}  level {infos[0].level}", "muted"))
+        return ends(left, right, cells)
 
     def _paint_processes(self, view: View) -> None:
         rows = entries(view.processes)
