@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import pathlib
-import subprocess
-import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
@@ -13,6 +10,7 @@ import pytest
 from support_descriptors import CASES, USES, program
 from support_interpose import needs_interposition
 from support_programs import Run, run_program
+from support_watch import findings_of
 
 from safehandle_debug.ledger import History
 
@@ -70,12 +68,7 @@ def test_nothing_stays_open(ran: Run) -> None:
 
 def test_nothing_is_wrong(ran: Run) -> None:
     """Objects that were left to the collector are told of, and nothing else."""
-    done = subprocess.run(
-        [sys.executable, "-m", "safehandle_debug", "report", "--format=json", ran.sessions[0]],
-        capture_output=True,
-        text=True,
-    )
-    found = json.loads(done.stdout)["findings"]
+    found = findings_of(ran)
     told = {
         (each["kind"], frame["function"])
         for each in found

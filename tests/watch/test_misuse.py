@@ -7,10 +7,7 @@ told from the others by the function at its end.
 
 from __future__ import annotations
 
-import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +15,7 @@ import pytest
 from support_descriptors import PRELUDE
 from support_interpose import needs_interposition
 from support_programs import Run, run_program
+from support_watch import findings_of
 
 pytestmark = needs_interposition
 
@@ -102,16 +100,6 @@ def source() -> str:
         parts.append(f"def leak_{name}():\n    holding.append({expression})\n")
         calls.append(f"leak_{name}()")
     return "\n".join([*parts, *calls, "os.close(kept)", ""])
-
-
-def findings_of(run: Run) -> list[dict[str, Any]]:
-    done = subprocess.run(
-        [sys.executable, "-m", "safehandle_debug", "report", "--format=json", run.sessions[0]],
-        capture_output=True,
-        text=True,
-    )
-    found: list[dict[str, Any]] = json.loads(done.stdout)["findings"]
-    return found
 
 
 Found = dict[tuple[str, str], list[dict[str, Any]]]

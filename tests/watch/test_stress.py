@@ -6,17 +6,14 @@ Each program checks its own results and ends by comparing the watch's account wi
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 import textwrap
 from pathlib import Path
-from typing import Any
 
 import pytest
 from support_hooks import Hooks
 from support_interpose import needs_interposition
 from support_programs import Run, run_program
+from support_watch import findings_of
 
 import safehandle_debug
 
@@ -220,25 +217,13 @@ def test_the_account_is_exact_and_nothing_is_found(
     tmp_path: Path, name: str, quarantine: int
 ) -> None:
     done = run(PROGRAMS[name], tmp_path, f"full,fds=on,quarantine={quarantine}")
-    found = findings(done)
+    found = findings_of(done)
     assert found == []
 
 
 @pytest.mark.parametrize("name", [name for name in PROGRAMS if "exact" not in PROGRAMS[name]])
 def test_the_same_programs_run_unwatched(tmp_path: Path, name: str) -> None:
     run(PROGRAMS[name], tmp_path, None)
-
-
-def findings(done: Run) -> list[Any]:
-    """As JSON."""
-    report = subprocess.run(
-        [sys.executable, "-m", "safehandle_debug", "report", "--format=json", done.sessions[0]],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    found: list[Any] = json.loads(report.stdout)["findings"]
-    return found
 
 
 USES = {
@@ -324,7 +309,7 @@ def test_stale_uses_are_told_by_function_and_line(tmp_path: Path, quarantine: in
         level=f"full,fds=on,quarantine={quarantine}",
         env={"PYTHONPATH": ROOT},
     ).ok()
-    found = findings(done)
+    found = findings_of(done)
     told = sorted(each["message"].split("()")[0].rsplit(" ", 1)[1] for each in found)
     assert told == sorted(USES)
     assert {each["kind"] for each in found} == {"use-after-close"}
@@ -372,7 +357,7 @@ def test_a_second_close_is_told_when_nobody_has_the_number(
     """
     level = f"full,fds=on,quarantine={quarantine}"
     done = run_program(source, tmp_path, level=level, env={"PYTHONPATH": ROOT}).ok()
-    found = findings(done)
+    found = findings_of(done)
     assert [each["kind"] for each in found] == ["double-release"] * 2
     assert all("twice" in each["message"] for each in found)
 
@@ -408,6 +393,6 @@ def test_a_child_without_handlers_is_left_alone(tmp_path: Path) -> None:
     done = run_program(
         source, tmp_path, level="full,fds=on", options=options, env={"PYTHONPATH": ROOT}
     ).ok()
-    (found,) = findings(done)
+    (found,) = findings_of(done)
     assert found["kind"] == "leak"
     assert "in leak" in found["message"]

@@ -279,6 +279,16 @@ shd_callsites_judge(const void *caller, enum shd_owner owner)
                : SHD_CLOSER_UNKNOWN;
 }
 
+int
+shd_callsites_closes_any(const void *caller)
+{
+    int found = 0;
+    for (int site = FIRST_CLOSER; site < FIRST_OWNER; site++) {
+        found |= site_address(site) == caller;
+    }
+    return caller != NULL && found;
+}
+
 enum shd_owner
 shd_callsites_new_opener(const void *caller)
 {

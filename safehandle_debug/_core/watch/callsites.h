@@ -35,6 +35,9 @@ shd_callsites_note(const void *caller)
 /* Whether a close from there is what the owner does. */
 enum shd_closer shd_callsites_judge(const void *caller, enum shd_owner owner);
 
+/* Whether it is a function of Python's that closes what number it is given. */
+int shd_callsites_closes_any(const void *caller);
+
 /* Callers of whom it is known that nobody owns what they open. */
 #define SHD_RAW_OPENERS 64
 extern _Atomic(const void *) shd_callsites_raw[SHD_RAW_OPENERS];

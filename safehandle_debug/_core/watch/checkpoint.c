@@ -1,5 +1,6 @@
 /* Beginning, end, forks; and the comparison with what the kernel says. */
 #define _GNU_SOURCE
+#include "bereft.h"
 #include "callsites.h"
 #include "lifetime/events.h"
 #include "interpose.h"
@@ -177,6 +178,7 @@ end_missing(void)
                 shd_word_with_state(word, SHD_NUMBER_CLOSED))) {
             continue;
         }
+        shd_bereft_note(fd, number, word);
         shd_watch_end_unseen(fd, number, word, SHD_ENDING_CLOSED);
         changes++;
     }
@@ -236,6 +238,7 @@ shd_watch_reconcile(void)
 static void
 forget_earlier(void)
 {
+    shd_bereft_start();
     int end = shd_numbers_end();
     for (int fd = 0; fd < end; fd++) {
         shd_number *number = shd_number_find(fd);

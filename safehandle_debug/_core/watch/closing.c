@@ -1,5 +1,6 @@
 /* A number loses its handle: closed, replaced, swept away. */
 #define _GNU_SOURCE
+#include "bereft.h"
 #include "callsites.h"
 #include "lifetime/events.h"
 #include "judge.h"
@@ -200,16 +201,30 @@ shd_watch_closing(int fd, const char *how, enum shd_owner owner, int may_park,
         verdict = SHD_REFUSE;
     }
     else if (shd_watch_claim(number, &word)) {
-        int behind = judge_closer(number, word, owner, caller) == BEHIND
-                     && fd > 2 && !shd_is_inherited(shd_word_serial(word));
-        if (behind && shd_on_error == SHD_ON_ERROR_RAISE) {
+        shd_bereft own;
+        int mistaken = shd_bereft_concerned(number, word)
+                       && shd_bereft_closes(fd, number, word, caller, &own);
+        int behind = !mistaken && fd > 2
+                     && judge_closer(number, word, owner, caller) == BEHIND
+                     && !shd_is_inherited(shd_word_serial(word));
+        if ((behind || mistaken) && shd_on_error == SHD_ON_ERROR_RAISE) {
             shd_subject subject = shd_judge_subject(fd, number, word);
             atomic_store(&number->word, word);
-            shd_judge_behind(&subject, fd, how);
+            if (mistaken) {
+                shd_judge_mistaken(fd, &own, word, how, 1);
+            }
+            else {
+                shd_judge_behind(&subject, fd, how);
+            }
             errno = error;
             return SHD_REFUSE;
         }
-        shd_watch_end(fd, number, word, how, behind, ending_now());
+        shd_watch_end(fd, number, word, how, behind,
+                      mistaken ? SHD_ENDING_CLOSED : ending_now());
+        if (mistaken) {
+            shd_judge_mistaken(fd, &own, word, how, 0);
+            word |= SHD_WORD_HIT;
+        }
         if (may_park && may_be_parked(fd, word)
             && shd_quarantine_park(fd, number, word)) {
             verdict = SHD_DONE;
@@ -301,6 +316,7 @@ shd_watch_replacing(int fd, int from, const char *how, const void *caller)
             fd > 2 && !shd_is_inherited(shd_word_serial(word))
             && judge_closer(number, word, SHD_OWNER_RAW, caller) == BEHIND;
         int natural = number->natural;
+        shd_bereft_note(fd, number, word);
         shd_watch_end(fd, number, word, how, behind, SHD_ENDING_CLOSED);
         number->natural = natural;
         shd_watch_mark_closed(number, word);
@@ -339,7 +355,12 @@ shd_watch_replaced(int result, int from, const void *caller)
         was_closed && shd_watch_is_held(number, word) ? number->slot : 0;
     /* Whoever names a number has it from the handle that was there; and an
        object that had it goes on with what is there now. */
+    uintptr_t object = was_closed ? atomic_load(&number->object) : 0;
     shd_watch_begin_like(result, from, was_closed ? number->natural : result);
+    if (object != 0 && shd_bereft_count != 0) {
+        shd_bereft_goes_on(object, result, shd_word_serial(word),
+                           serial_of(result));
+    }
     if (slot != 0) {
         shd_watch_take_as(slot, shd_word_serial(atomic_load(&number->word)));
     }
@@ -401,6 +422,7 @@ shd_watch_closing_range(unsigned int first, unsigned int last,
             int behind =
                 !wide && fd > 2 && !shd_is_inherited(shd_word_serial(word))
                 && judge_closer(number, word, SHD_OWNER_RAW, caller) == BEHIND;
+            shd_bereft_note(fd, number, word);
             shd_watch_end(fd, number, word, "closerange", behind,
                           SHD_ENDING_CLOSED);
             shd_watch_mark_closed(number, word);

@@ -233,12 +233,56 @@ shd_judge_forked(void)
     shd_judge_turn.sweeping = 0;
 }
 
+/* By an object to which the number was another handle; `victim`: 0 when it is
+ * nobody's. */
+static void
+tell_mistaken(int fd, const shd_bereft *own, int wrong, uint64_t victim,
+              const char *how, int prevented)
+{
+    uint64_t serial = shd_word_serial(own->word);
+    if (serial == 0 || shd_is_inherited(serial) || own->word & SHD_WORD_BARE) {
+        return;
+    }
+    const shd_subject subject = {
+        .serial = serial,
+        .value = fd,
+        .type = shd_watch_type(shd_word_owner(own->word),
+                               shd_word_kind(own->word)),
+        .detail = own->epoch == shd_rec.epoch ? own->detail : 0,
+    };
+    if (victim != 0) {
+        report(fd, &subject, SHD_EVENT_RECYCLED,
+               SHD_FLAG_STALE | (prevented ? SHD_FLAG_PREVENTED : 0),
+               (int64_t)victim, how, 0);
+        return;
+    }
+    report(fd, &subject,
+           wrong == SHD_WRONG_CLOSE ? SHD_EVENT_DOUBLE_RELEASE
+                                    : SHD_EVENT_USE_CLOSED,
+           SHD_FLAG_STALE, fd, how, wrong == SHD_WRONG_CLOSE);
+}
+
+void
+shd_judge_mistaken(int fd, const shd_bereft *own, uint64_t word,
+                   const char *how, int prevented)
+{
+    tell_mistaken(fd, own, SHD_WRONG_CLOSE, shd_word_serial(word), how,
+                  prevented);
+}
+
 void
 shd_judge_stale(int fd, shd_number *number, uint64_t word, int wrong,
                 const char *how)
 {
     uint64_t serial = shd_word_serial(word);
+    shd_bereft own;
+    if (shd_owners_here.closing != NULL
+        && shd_bereft_acts(fd, word, wrong == SHD_WRONG_USE, &own)) {
+        tell_mistaken(fd, &own, wrong, 0, how, 0);
+        return;
+    }
     if (serial == 0 || shd_is_inherited(serial) || fd <= 2
+        || word & SHD_WORD_HIT
         || (wrong == SHD_WRONG_CLOSE && shd_judge_sweeping(fd))) {
         return;
     }

@@ -5,6 +5,7 @@
 #ifndef SHD_JUDGE_H
 #define SHD_JUDGE_H
 
+#include "bereft.h"
 #include "numbers.h"
 #include "recording/record.h"
 #include "state.h"
@@ -35,6 +36,11 @@ void shd_judge_stale(int fd, shd_number *number, uint64_t word, int wrong,
 /* A SafeHandle's release is about to close a number that is another's by now:
  * RECYCLED, on the SafeHandle's own serial. */
 void shd_judge_stolen(int fd, uint64_t serial, uint64_t word);
+
+/* The same of another object, whose handle the number was once; `word`: what
+ * the number is now. */
+void shd_judge_mistaken(int fd, const shd_bereft *own, uint64_t word,
+                        const char *how, int prevented);
 
 /* The close was done behind the owner. */
 void shd_judge_behind(const shd_subject *subject, int fd, const char *how);

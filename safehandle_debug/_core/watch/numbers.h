@@ -33,6 +33,7 @@ enum shd_number_state {
 
 #define SHD_WORD_LOOSE (UINT64_C(1) << 60)  /* its owner let go of it */
 #define SHD_WORD_LOCKED (UINT64_C(1) << 61) /* it holds a lock on its file */
+#define SHD_WORD_HIT (UINT64_C(1) << 62)    /* closed by who had another */
 
 /* Where a second owner took the number: told only if both keep it. */
 typedef struct {

@@ -79,7 +79,12 @@ static int
 file_init(PyObject *self, PyObject *args, PyObject *kwargs)
 {
     uint64_t since = shd_newest_serial;
+    void *outer = shd_owners_here.closing;
+    if (number_of(&file, self) >= 0) {
+        shd_owners_here.closing = self; /* a second time */
+    }
     int result = ((initproc)file_init_slot.original)(self, args, kwargs);
+    shd_owners_here.closing = outer;
     if (result == 0 && get_closefd != NULL) {
         PyObject *owns = get_closefd(self, NULL);
         if (owns == Py_True) {
@@ -159,6 +164,7 @@ find_closefd(PyTypeObject *type)
 static void
 wrap_type(const owner_type *which, PyTypeObject *type)
 {
+    shd_closers_wrap(which->owner, type);
     switch (which->owner) {
     case SHD_OWNER_FILEIO:
         find_closefd(type);
@@ -223,6 +229,7 @@ shd_owners_stop(void)
     shd_slot_restore(&epoll_new_slot);
     shd_method_restore(&epoll_fromfd_method);
     shd_method_restore(&socket_detach_method);
+    shd_closers_stop();
     shd_finalizers_stop();
 }
 

@@ -45,21 +45,31 @@ finalize(destructor original, PyObject *self)
     shd_owners_here.finalizing = before;
 }
 
-#define FINALIZER(function, slot_, name_)                                     \
+/* ... that closes what the object has. */
+static void
+finalize_owner(destructor original, PyObject *self)
+{
+    void *outer = shd_owners_here.closing;
+    shd_owners_here.closing = self;
+    finalize(original, self);
+    shd_owners_here.closing = outer;
+}
+
+#define FINALIZER(function, slot_, name_, how)                                \
     static void function(PyObject *self);                                     \
     static shd_wrapped function##_slot = SHD_WRAPPED(slot_, name_, function); \
     static void function(PyObject *self)                                      \
     {                                                                         \
-        finalize((destructor)function##_slot.original, self);                 \
+        how((destructor)function##_slot.original, self);                      \
     }
 
-FINALIZER(io_finalize, tp_finalize, "__del__")
-FINALIZER(socket_finalize, tp_finalize, "__del__")
-FINALIZER(scandir_finalize, tp_finalize, "__del__")
-FINALIZER(sqlite_finalize, tp_finalize, "__del__")
-FINALIZER(sqlite_dealloc, tp_dealloc, NULL)
-FINALIZER(mmap_dealloc, tp_dealloc, NULL)
-FINALIZER(epoll_dealloc, tp_dealloc, NULL)
+FINALIZER(io_finalize, tp_finalize, "__del__", finalize)
+FINALIZER(socket_finalize, tp_finalize, "__del__", finalize_owner)
+FINALIZER(scandir_finalize, tp_finalize, "__del__", finalize)
+FINALIZER(sqlite_finalize, tp_finalize, "__del__", finalize)
+FINALIZER(sqlite_dealloc, tp_dealloc, NULL, finalize)
+FINALIZER(mmap_dealloc, tp_dealloc, NULL, finalize_owner)
+FINALIZER(epoll_dealloc, tp_dealloc, NULL, finalize_owner)
 
 static void
 wrap(shd_wrapped *wrapped, PyTypeObject *type)

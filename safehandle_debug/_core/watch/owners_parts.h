@@ -8,6 +8,7 @@
 struct shd_owners_here {
     uint8_t finalizing; /* shd_owners_finalizing() */
     uint8_t learning;   /* call site that is being learned, 0: none */
+    void *closing;      /* the object that closes its descriptor, or NULL */
 };
 
 extern _Thread_local struct shd_owners_here shd_owners_here
@@ -29,6 +30,10 @@ PyTypeObject *shd_owners_type(const char *module, const char *name,
 /* A descriptor of our own that only the kernel knows of, or -1. */
 int shd_scratch_null(void);
 int shd_scratch_memory(void);
+
+/* Wraps close() of a type, so that `closing` is known. */
+void shd_closers_wrap(enum shd_owner owner, PyTypeObject *type);
+void shd_closers_stop(void);
 
 /* Wraps the finalizers of all types that are loaded. */
 void shd_owners_raise_start(void);

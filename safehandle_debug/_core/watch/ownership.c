@@ -1,4 +1,5 @@
 /* A number's handle gets an owner, or loses it. */
+#include "bereft.h"
 #include "callsites.h"
 #include "lifetime/events.h"
 #include "judge.h"
@@ -98,6 +99,7 @@ shd_watch_taken(int fd, enum shd_owner owner, const void *object,
                 uint64_t since)
 {
     (void)since;
+    shd_bereft_forget(object);
     shd_number *number = shd_number_find(fd);
     if (number == NULL || fd <= 2 || !shd_watch_running()) {
         return;
@@ -130,6 +132,7 @@ shd_watch_taken(int fd, enum shd_owner owner, const void *object,
 void
 shd_watch_let_go(int fd, const void *object)
 {
+    shd_bereft_forget(object);
     shd_number *number = shd_number_find(fd);
     if (number == NULL || !shd_watch_running()) {
         return;

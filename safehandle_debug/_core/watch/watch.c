@@ -1,5 +1,6 @@
 /* A number gets a handle: opened, duplicated, found. */
 #define _GNU_SOURCE
+#include "bereft.h"
 #include "callsites.h"
 #include "lifetime/events.h"
 #include "judge.h"
@@ -85,6 +86,7 @@ static void
 end_old(int fd, shd_number *number, uint64_t old)
 {
     if (shd_word_state(old) == SHD_NUMBER_OPEN) {
+        shd_bereft_note(fd, number, old);
         shd_watch_end_unseen(fd, number, old, SHD_ENDING_CLOSED);
     }
     shd_quarantine_forget(number, old);
