@@ -23,7 +23,13 @@ ROOT = b"/"
 TIME = (ctypes.c_long * 2)(0, 0)
 EVENT = ctypes.create_string_buffer(16)
 SIZE = ctypes.c_uint(128)
-RETURNS_ERROR = ("posix_fallocate", "posix_fallocate64", "posix_fadvise", "posix_fadvise64")
+RETURNS_ERROR = (
+    "posix_fallocate",
+    "posix_fallocate64",
+    "posix_fadvise",
+    "posix_fadvise64",
+    "ttyname_r",
+)
 
 # Function, what it is called in reports, arguments after the descriptor.
 USES: list[tuple[str, str, tuple[Any, ...]]] = [
@@ -122,6 +128,22 @@ USES: list[tuple[str, str, tuple[Any, ...]]] = [
     ("mknodat", "mknodat", (b"x", 0o600, 0)),
     ("fpathconf", "fpathconf", (0,)),
     ("openat", "openat", (b"x", os.O_RDONLY)),
+    ("fstatat", "fstatat", (b"x", ROOM, 0)),
+    ("fstatat64", "fstatat", (b"x", ROOM, 0)),
+    ("statx", "statx", (b"x", 0, 0x7FF, ROOM)),
+    ("fgetxattr", "fgetxattr", (b"user.x", ROOM, 8)),
+    ("fsetxattr", "fsetxattr", (b"user.x", b"x", 1, 0)),
+    ("flistxattr", "flistxattr", (ROOM, 8)),
+    ("fremovexattr", "fremovexattr", (b"user.x",)),
+    ("tcgetattr", "tcgetattr", (ROOM,)),
+    ("tcsetattr", "tcsetattr", (0, ROOM)),
+    ("tcdrain", "tcdrain", ()),
+    ("tcflow", "tcflow", (0,)),
+    ("tcflush", "tcflush", (0,)),
+    ("tcsendbreak", "tcsendbreak", (0,)),
+    ("tcgetpgrp", "tcgetpgrp", ()),
+    ("tcsetpgrp", "tcsetpgrp", (1,)),
+    ("ttyname_r", "ttyname_r", (ROOM, 64)),
 ]
 NAMES = [each[0] for each in USES]
 
@@ -130,6 +152,7 @@ GUARDED = {
     "fstatvfs", "fstatvfs64", "fstatfs", "fstatfs64", "fchdir", "mkdirat", "unlinkat", "openat",
     "mkfifoat", "mknodat", "linkat", "renameat2", "fpathconf",
     "readlinkat", "faccessat", "fchmodat", "fchownat", "utimensat", "renameat",
+    "fstatat", "fstatat64", "statx",
 }  # fmt: skip
 
 
@@ -346,7 +369,7 @@ PROBES: list[tuple[str, tuple[Any, ...], tuple[Any, ...]]] = [
     ("fstat64", (), (ROOM,)),
     ("__fxstat", (1,), (ROOM,)),
     ("__fxstat64", (1,), (ROOM,)),
-    ("fstatat", (), (b"x", ROOM, 0)),
+    ("fstatat", (), (b"", ROOM, 0x1000)),
     ("fstatat64", (), (b"", ROOM, 0x1000)),
     ("statx", (), (b"", 0x1000, 0x7FF, ROOM)),
     ("syscall", (5 if X86 else 80,), (ROOM,)),

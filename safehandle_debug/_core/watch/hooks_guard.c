@@ -48,13 +48,31 @@ static renameat2_function *real_renameat2;
 SHD_PROBE(fstat, fd, NULL, (int fd, struct stat *found), (fd, found))
 SHD_PROBE(__fxstat, fd, NULL, (int version, int fd, struct stat *found),
           (version, fd, found))
-SHD_PROBE(fstatat, folder, path,
-          (int folder, const char *path, struct stat *found, int flags),
-          (folder, path, found, flags))
-SHD_PROBE(statx, folder, path,
-          (int folder, const char *path, int flags, unsigned int mask,
-           void *found),
-          (folder, path, flags, mask, found))
+
+/* Of what is below a folder, which uses its number; or of the number itself. */
+#define PROBE_IN(name, parameters, arguments)                                 \
+    static int hook_##name parameters                                         \
+    {                                                                         \
+        int is_use = path != NULL && *path != '\0';                           \
+        if (!shd_watch_asleep()                                               \
+            && !(is_use ? shd_hook_may_use_in(folder, path, #name, SHD_HERE)  \
+                        : shd_hook_may_probe(folder, path, SHD_HERE))) {      \
+            return -1;                                                        \
+        }                                                                     \
+        int result = real_##name arguments;                                   \
+        if (SHD_UNLIKELY(result == -1) && errno == EBADF && is_use) {         \
+            shd_hook_bad(folder, #name, SHD_HERE);                            \
+        }                                                                     \
+        return result;                                                        \
+    }
+
+PROBE_IN(fstatat,
+         (int folder, const char *path, struct stat *found, int flags),
+         (folder, path, found, flags))
+PROBE_IN(statx,
+         (int folder, const char *path, int flags, unsigned int mask,
+          void *found),
+         (folder, path, flags, mask, found))
 SHD_GUARDED_USE(int, fstatvfs, fd, NULL, (int fd, struct statvfs *found),
                 (fd, found))
 SHD_GUARDED_USE(int, fstatfs, fd, NULL, (int fd, struct statfs *found),

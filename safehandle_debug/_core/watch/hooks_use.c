@@ -16,6 +16,8 @@
 #include <sys/stat.h>
 #include <sys/timerfd.h>
 #include <sys/uio.h>
+#include <sys/xattr.h>
+#include <termios.h>
 #include <unistd.h>
 
 typedef ssize_t read_chk_function(int fd, void *buffer, size_t size,
@@ -58,6 +60,19 @@ SHD_REAL(posix_fadvise);
 SHD_REAL(mmap);
 SHD_REAL(eventfd_read);
 SHD_REAL(eventfd_write);
+SHD_REAL(fgetxattr);
+SHD_REAL(fsetxattr);
+SHD_REAL(flistxattr);
+SHD_REAL(fremovexattr);
+SHD_REAL(tcgetattr);
+SHD_REAL(tcsetattr);
+SHD_REAL(tcdrain);
+SHD_REAL(tcflow);
+SHD_REAL(tcflush);
+SHD_REAL(tcsendbreak);
+SHD_REAL(tcgetpgrp);
+SHD_REAL(tcsetpgrp);
+SHD_REAL(ttyname_r);
 SHD_REAL(timerfd_settime);
 SHD_REAL(timerfd_gettime);
 SHD_REAL(inotify_add_watch);
@@ -183,6 +198,17 @@ SHD_USE_RETURNING(posix_fadvise, "posix_fadvise", fd,
                   (int fd, off_t offset, off_t size, int advice),
                   (fd, offset, size, advice))
 
+SHD_USE(ssize_t, fgetxattr, "fgetxattr", fd,
+        (int fd, const char *name, void *value, size_t size),
+        (fd, name, value, size))
+SHD_USE(int, fsetxattr, "fsetxattr", fd,
+        (int fd, const char *name, const void *value, size_t size, int flags),
+        (fd, name, value, size, flags))
+SHD_USE(ssize_t, flistxattr, "flistxattr", fd,
+        (int fd, char *names, size_t size), (fd, names, size))
+SHD_USE(int, fremovexattr, "fremovexattr", fd, (int fd, const char *name),
+        (fd, name))
+
 static void *
 hook_mmap(void *start, size_t size, int protection, int flags, int fd,
           off_t offset)
@@ -194,6 +220,23 @@ hook_mmap(void *start, size_t size, int protection, int flags, int fd,
     }
     return result;
 }
+
+/* --- terminals ---------------------------------------------------------------------- */
+
+SHD_USE(int, tcgetattr, "tcgetattr", fd, (int fd, struct termios *settings),
+        (fd, settings))
+SHD_USE(int, tcsetattr, "tcsetattr", fd,
+        (int fd, int when, const struct termios *settings),
+        (fd, when, settings))
+SHD_USE(int, tcdrain, "tcdrain", fd, (int fd), (fd))
+SHD_USE(int, tcflow, "tcflow", fd, (int fd, int action), (fd, action))
+SHD_USE(int, tcflush, "tcflush", fd, (int fd, int queue), (fd, queue))
+SHD_USE(int, tcsendbreak, "tcsendbreak", fd, (int fd, int duration),
+        (fd, duration))
+SHD_USE(pid_t, tcgetpgrp, "tcgetpgrp", fd, (int fd), (fd))
+SHD_USE(int, tcsetpgrp, "tcsetpgrp", fd, (int fd, pid_t group), (fd, group))
+SHD_USE_RETURNING(ttyname_r, "ttyname_r", fd,
+                  (int fd, char *name, size_t size), (fd, name, size))
 
 /* --- events ------------------------------------------------------------------------- */
 
@@ -281,6 +324,19 @@ const shd_hook shd_use_hooks[] = {
     SHD_ALIAS(posix_fallocate64, posix_fallocate),
     SHD_HOOK(posix_fadvise),
     SHD_ALIAS(posix_fadvise64, posix_fadvise),
+    SHD_HOOK(fgetxattr),
+    SHD_HOOK(fsetxattr),
+    SHD_HOOK(flistxattr),
+    SHD_HOOK(fremovexattr),
+    SHD_HOOK(tcgetattr),
+    SHD_HOOK(tcsetattr),
+    SHD_HOOK(tcdrain),
+    SHD_HOOK(tcflow),
+    SHD_HOOK(tcflush),
+    SHD_HOOK(tcsendbreak),
+    SHD_HOOK(tcgetpgrp),
+    SHD_HOOK(tcsetpgrp),
+    SHD_HOOK(ttyname_r),
     SHD_HOOK(mmap),
     SHD_ALIAS(mmap64, mmap),
     SHD_HOOK(epoll_ctl),

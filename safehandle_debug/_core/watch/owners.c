@@ -2,11 +2,13 @@
 #include "owners.h"
 
 #include "callsites.h"
+#include "hooks.h"
 #include "lifetime/events.h"
 #include "owners_parts.h"
 #include "owners_slots.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <string.h>
 
 /* One of the types. */
@@ -75,6 +77,26 @@ static shd_wrapped_method socket_detach_method = {
     .replacement = socket_detach,
 };
 
+/* A file was not made of what it was asked to.  All that it does with a number
+ * is to ask what it is, which by itself is no use of it. */
+static void
+refused(PyObject *args, PyObject *kwargs)
+{
+    if (!is_started || !PyErr_ExceptionMatches(PyExc_OSError)) {
+        return;
+    }
+    PyObject *named = PyTuple_GET_SIZE(args) > 0 ? PyTuple_GET_ITEM(args, 0)
+                      : kwargs != NULL ? PyDict_GetItemString(kwargs, "file")
+                                       : NULL;
+    if (named != NULL && PyLong_CheckExact(named)) {
+        int overflow;
+        long long fd = PyLong_AsLongLongAndOverflow(named, &overflow);
+        if (!overflow && fd >= 0 && fd <= INT_MAX) {
+            shd_hook_bad((int)fd, "open", NULL);
+        }
+    }
+}
+
 static int
 file_init(PyObject *self, PyObject *args, PyObject *kwargs)
 {
@@ -91,6 +113,9 @@ file_init(PyObject *self, PyObject *args, PyObject *kwargs)
             took(&file, self, since);
         }
         Py_XDECREF(owns);
+    }
+    if (result < 0) {
+        refused(args, kwargs);
     }
     return result;
 }
