@@ -246,7 +246,7 @@ def _judged_watched(history: History, abandoned: bool, cwd: str) -> Verdict | No
     if abandoned:
         message = f"{began} was {never}: a finalizer did it when {_found_by(history)}"
         return Verdict("abandoned", message, history.opened, "ending")
-    if history.importing or _is_lock(history):
+    if history.importing or _is_lock(history) or _opened_at_the_end(history):
         return None
     let_go = _let_go(history)
     if let_go is None:
@@ -265,6 +265,15 @@ def _is_lock(history: History) -> bool:
     one of its kind may run.  What a test leaves behind is not meant."""
     return history.test is None and any(
         event.detail == _LOCK and event.kind in ("owned", "close") for event in history.events
+    )
+
+
+def _opened_at_the_end(history: History) -> bool:
+    """True for what a finalizer opened while the interpreter ended, to save what it has.
+
+    Whoever closes it then is taken for a finalizer, too."""
+    return any(
+        event.kind == "acquire" and event.flags & Flag.FINALIZING for event in history.events
     )
 
 
