@@ -23,10 +23,11 @@ class Accepted:
     module: str  # path below the library's folder
     function: re.Pattern[str]  # of the qualified name
     reason: str
+    with_child: bool  # the process that it starts may stay unwaited for, too
 
 
-def _rule(module: str, function: str, reason: str) -> Accepted:
-    return Accepted(module, re.compile(function), reason)
+def _rule(module: str, function: str, reason: str, *, with_child: bool = False) -> Accepted:
+    return Accepted(module, re.compile(function), reason, with_child)
 
 
 RULES: Final = (
@@ -34,11 +35,13 @@ RULES: Final = (
         "multiprocessing/resource_tracker.py",
         r"ResourceTracker\..*",
         "one tracker process and its pipe serve the program for its whole life",
+        with_child=True,
     ),
     _rule(
         "multiprocessing/forkserver.py",
         r"ForkServer\..*",
         "one server process and its socket serve the program for its whole life",
+        with_child=True,
     ),
     _rule(
         "multiprocessing/forkserver.py",
@@ -101,6 +104,7 @@ _INSTALLED: Final = (
         "loky/backend/resource_tracker.py",
         r"ResourceTracker\..*",
         "one tracker process and its pipe serve the program for its whole life",
+        with_child=True,
     ),
     _rule(
         "gunicorn/workers/base.py",
@@ -126,10 +130,15 @@ def accepted(finding: Finding) -> Accepted | None:
     """The rule that accepts a finding; None when it is to be reported."""
     if finding.kind not in _KINDS or not finding.handle.watched:
         return None
+    is_child = finding.handle.space == "pid"
     for frame in finding.handle.opened:
         path = frame.file.replace("\\", "/")
         for rule in RULES if is_standard(frame.file) else _INSTALLED:
-            if path.endswith("/" + rule.module) and rule.function.fullmatch(frame.function):
+            if (
+                (rule.with_child or not is_child)
+                and path.endswith("/" + rule.module)
+                and rule.function.fullmatch(frame.function)
+            ):
                 return rule
     return None
 
