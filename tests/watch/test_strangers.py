@@ -8,9 +8,11 @@ from pathlib import Path
 from support_interpose import needs_interposition
 from support_programs import run_program
 from support_strangers import BUGS, CORRECT
+from support_strangers_right import MORE_CORRECT
+from support_strangers_wrong import MORE_BUGS
 
 from safehandle_debug.findings import Finding, find, first_line
-from safehandle_debug.ledger import Ledger
+from safehandle_debug.ledger import Frame, Ledger
 from safehandle_debug.recording import open_recording
 
 pytestmark = needs_interposition
@@ -41,16 +43,36 @@ def findings(programs: dict[str, str], folder: Path) -> list[Finding]:
     return found
 
 
-def test_bugs_are_found_at_their_lines(tmp_path: Path) -> None:
-    programs = {name: text for name, (_, text) in BUGS.items()}
-    told: Counter[tuple[str, str, bool]] = Counter()
-    for finding in findings(programs, tmp_path):
-        frame = next(frame for frame in finding.culprit if "stranger_" in frame.file)
+def assert_found(bugs: dict[str, tuple[str, str]], folder: Path) -> None:
+    """Each once, with its kind and its line; a victim where one is marked."""
+    programs = {name: text for name, (_, text) in bugs.items()}
+
+    def marked(stack: tuple[Frame, ...], mark: str) -> tuple[str, bool]:
+        frame = next(frame for frame in stack if "stranger_" in frame.file)
         name = frame.file.rpartition("stranger_")[2].removesuffix(".py")
-        marked = "# BUG" in programs[name].splitlines()[frame.line - 1]
-        told[name, finding.kind, marked] += 1
-    assert told == Counter({(name, kind, True): 1 for name, (kind, _) in BUGS.items()})
+        return name, mark in programs[name].splitlines()[frame.line - 1]
+
+    told: Counter[tuple[str, str, bool, bool]] = Counter()
+    for finding in findings(programs, folder):
+        name, at_bug = marked(finding.culprit, "# BUG")
+        victim = finding.victim is not None and marked(finding.victim.opened, "# VICTIM")[1]
+        told[name, finding.kind, at_bug, victim] += 1
+    assert told == Counter(
+        {(name, kind, True, "# VICTIM" in text): 1 for name, (kind, text) in bugs.items()}
+    )
+
+
+def test_bugs_are_found_at_their_lines(tmp_path: Path) -> None:
+    assert_found(BUGS, tmp_path)
+
+
+def test_more_bugs_are_found_at_their_lines(tmp_path: Path) -> None:
+    assert_found(MORE_BUGS, tmp_path)
 
 
 def test_correct_ones_are_silent(tmp_path: Path) -> None:
     assert [first_line(each) for each in findings(CORRECT, tmp_path)] == []
+
+
+def test_more_correct_ones_are_silent(tmp_path: Path) -> None:
+    assert [first_line(each) for each in findings(MORE_CORRECT, tmp_path)] == []
