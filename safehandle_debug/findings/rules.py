@@ -21,6 +21,7 @@ from safehandle_debug.findings.fingerprint import Place, fingerprint, lines, pla
 from safehandle_debug.findings.generators import made_at
 from safehandle_debug.findings.holders.told import read_holders
 from safehandle_debug.findings.kept import sort_out
+from safehandle_debug.findings.lives import retold
 from safehandle_debug.findings.model import Finding, FindingKind
 from safehandle_debug.findings.verdict import Verdict
 from safehandle_debug.findings.wording import named, plural, where
@@ -63,6 +64,7 @@ def findings_of(
     over: bool,
     cwd: str = "",
     look_up: Callable[[int], History | None] = lambda serial: None,
+    before: Callable[[History], History | None] = lambda history: None,
 ) -> list[Finding]:
     """What is wrong with one handle.
 
@@ -72,11 +74,12 @@ def findings_of(
             process, a test), so that an open handle is a leak.
         cwd: shown paths are relative to it.
         look_up: finds a victim by its serial, as Ledger.history does.
+        before: finds who had its number before, as Ledger.life_before does.
     """
-    found = [
-        (_finding(each, history, look_up, cwd), (history.serial,))
-        for each in _judged(history, over, cwd)
-    ]
+    found = []
+    for verdict in _judged(history, over, cwd):
+        told = retold(verdict, history, before, cwd)
+        found.append((_finding(*told, look_up, cwd), (history.serial,)))
     return _grouped([each for each in found if accepted(each[0]) is None], cwd)
 
 
@@ -103,7 +106,8 @@ def find_all(ledger: Ledger, *, now: bool = False) -> list[Finding]:
     for suspicion, verdict in judged:
         if suspicion.example.serial in hit and verdict.about == "events":
             continue  # its owner acts on a number that somebody closed by mistake
-        finding = _finding(verdict, suspicion.example, ledger.history, ledger.cwd, ledger.sample)
+        verdict, history = retold(verdict, suspicion.example, ledger.life_before, ledger.cwd)
+        finding = _finding(verdict, history, ledger.history, ledger.cwd, ledger.sample)
         found.append((replace(finding, count=suspicion.count), suspicion.serials))
     return _with_holders(_grouped(found, ledger.cwd), ledger)
 

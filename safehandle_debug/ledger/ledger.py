@@ -27,6 +27,7 @@ _BORROWED: Final = int(Flag.BORROWED)
 _IMPORTING: Final = int(Flag.IMPORTING)
 _INHERITED: Final = int(Flag.INHERITED)
 _LATE: Final = int(Flag.LATE)
+_FD: Final = "fd"
 _FOLLOWED: Final = 8  # handles whose events are kept because they were asked for
 _LOOKS: Final = 2  # after a change: the header counts an event before it is committed
 MOST_ENDED: Final = 20_000  # handles that ended, the newest ones, whose slots are kept
@@ -277,6 +278,17 @@ class Ledger:
         It knows of what refresh() has taken in."""
         events = self.recording.events_within(serial, self.index.stretches(serial, seq))
         return histories.from_events(events, None, self.recording) if events else None
+
+    def life_before(self, history: History) -> History | None:
+        """The handle that had the number before, with its events; None when
+        nobody had it, or when that was dropped.  Of descriptors only."""
+        if history.space != _FD or not history.events:
+            return None
+        first = history.events[0].seq
+        raw = self.recording.last_of_value(history.value, EventKind.CLOSE, first)
+        if raw is None or self.recording.type(raw.type).space != _FD:
+            return None
+        return self.history(raw.serial)
 
     def histories_of(self, serials: Collection[int]) -> list[History]:
         """Several handles with all their events, in one pass; those of which

@@ -31,6 +31,7 @@ from safehandle_debug.recording.records import Frame, RawEvent, RawLive, ThreadI
 from safehandle_debug.recording.thinning import MOST, thin
 
 _SERIAL_OFFSET = 16
+_VALUE_OFFSET = 24
 _VERSION_WORD = 14  # of a live slot, in words of 4 bytes
 _SLOT_TRIES = 16
 _LOOKS = 2  # after a change: the header counts an event before it is committed
@@ -204,6 +205,26 @@ class Recording:
                         thin(events)
         for events in found.values():
             thin(events)
+        return found
+
+    def last_of_value(self, value: int, kind: int, before: int) -> RawEvent | None:
+        """The last event of one kind with one value and a seq below `before`."""
+        blocks, reached = self._event_blocks()
+        size = shd.EVENT.size
+        found: RawEvent | None = None
+        for block, most in zip(reversed(blocks), reversed(reached), strict=True):
+            if found is not None and most < found.seq:
+                break  # so are all that are left
+            if block.first_seq >= before:
+                continue
+            data = self._mapping.records(block)
+            column = memoryview(data).cast("q")[_VALUE_OFFSET // 8 :: size // 8].tolist()
+            if value not in column:
+                continue
+            for at in (number * size for number, each in enumerate(column) if each == value):
+                event = RawEvent._make(shd.EVENT.unpack_from(data, at))
+                if event.kind == kind and (found.seq if found else 0) < event.seq < before:
+                    found = event
         return found
 
     def live(self) -> list[RawLive]:

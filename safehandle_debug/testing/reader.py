@@ -201,7 +201,11 @@ class Reader:
         found: list[Misuse] = []
         for history in self.histories(serials - self._told):
             for finding in findings_of(
-                history, over=False, cwd=self._folder, look_up=ledger.history
+                history,
+                over=False,
+                cwd=self._folder,
+                look_up=ledger.history,
+                before=ledger.life_before,
             ):
                 proof = _proof(finding)
                 if proof is not None and proof.seq > since and proof.at_ns >= self._since_ns:
