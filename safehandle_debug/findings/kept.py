@@ -13,7 +13,7 @@ from typing import Final
 
 from safehandle_debug.findings.accepted import Accepted, accepted
 from safehandle_debug.findings.model import Finding
-from safehandle_debug.ledger import Frame, site_of
+from safehandle_debug.ledger import Frame, History, site_of
 
 _Call = tuple[tuple[str, int], ...]
 
@@ -35,14 +35,14 @@ def sort_out(
     reported, left_out = [], []
     for each in findings:
         rule = accepted(each)
-        if rule is None and each.kind == "leak" and each.handle.watched:
+        if rule is None and each.kind == "leak" and _is_descriptor(each.handle):
             why: str | None = None
             if _is_of_runtime(each):
                 why = _WHY_RUNTIME
             elif calls[_call(each)] == 1 and _is_kept(each):
                 why = _WHY_KEPT
             if why is not None:
-                rule = Accepted(_short(each), re.compile(".*"), why)
+                rule = Accepted(_short(each), re.compile(".*"), why, with_child=False)
         if rule is None:
             reported.append(each)
         else:
@@ -70,6 +70,11 @@ def _short(finding: Finding) -> str:
     site = site_of(finding.handle.opened)
     package = _package_of(site)
     return "?" if site is None or package is None else site.file[package.start(1) :]
+
+
+def _is_descriptor(handle: History) -> bool:
+    """A dead child that a package keeps is still one that nobody waited for."""
+    return handle.watched and handle.space != "pid"
 
 
 def _is_pair(finding: Finding) -> bool:
