@@ -23,7 +23,7 @@ class Accepted:
     module: str  # path below the library's folder
     function: re.Pattern[str]  # of the qualified name
     reason: str
-    with_child: bool  # the process that it starts may stay unwaited for, too
+    with_child: bool = False  # the process that it starts may stay unwaited for, too
 
 
 def _rule(module: str, function: str, reason: str, *, with_child: bool = False) -> Accepted:

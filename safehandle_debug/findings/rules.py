@@ -48,7 +48,8 @@ _LOCK = "lock"  # at the end of the process, the same
 _MOST_SERIALS = 16  # of handles alike
 
 _Identity = tuple[str, str, tuple[Place, ...]]  # kind, owner, places
-_GroupKey = tuple[_Identity, tuple[tuple[int, ...], ...]]  # and their lines
+_Among = tuple[bool, tuple[tuple[int, ...], ...]]  # accepted, and their lines
+_GroupKey = tuple[_Identity, _Among]
 
 
 def held_by(ledger: Ledger) -> list[History]:
@@ -371,7 +372,9 @@ def _grouped(found: Iterable[tuple[Finding, Sequence[int]]], cwd: str) -> list[F
     groups: dict[_GroupKey, tuple[Finding, list[int]]] = {}
     for finding, serials in found:
         stacks = (finding.handle.opened, finding.culprit)
-        key = (_identity(finding, cwd), tuple(lines(stack) for stack in stacks))
+        # A library's own affairs may have been opened by the same line as the program's.
+        among = (accepted(finding) is not None, tuple(lines(stack) for stack in stacks))
+        key = (_identity(finding, cwd), among)
         known = groups.get(key)
         if known is None:
             groups[key] = (finding, list(serials))
@@ -382,8 +385,8 @@ def _grouped(found: Iterable[tuple[Finding, Sequence[int]]], cwd: str) -> list[F
                 known_serials += (each for each in serials if each not in known_serials)
     ordinals: dict[_Identity, int] = {}
     result = []
-    for identity, numbers in sorted(groups, key=lambda key: key[1]):
-        finding, known_serials = groups[identity, numbers]
+    for identity, among in sorted(groups, key=lambda key: key[1]):
+        finding, known_serials = groups[identity, among]
         ordinal = ordinals.get(identity, 0)
         ordinals[identity] = ordinal + 1
         result.append(
