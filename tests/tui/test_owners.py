@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from support_screens import (
 )
 from textual.pilot import Pilot
 
+from safehandle_debug.recording import open_recording
+from safehandle_debug.recording.asking import ask, withdraw
 from safehandle_debug.recording.format import ASK_OFFSET, Ended
 
 
@@ -81,6 +84,41 @@ def test_it_asks_and_shows_the_answer(leaky: Leaky) -> None:
         await until_shown(pilot, "app.db.POOL")
 
     watch([leaky.folder], scenario, clock=clock, size=(120, 50))
+
+
+def test_a_question_can_be_taken_back(leaky: Leaky) -> None:
+    """A program that does nothing is said to do nothing; Esc stops the waiting."""
+    clock = FrozenClock()
+
+    async def scenario(app: WatchApp, pilot: Pilot[int]) -> None:
+        await press(app, pilot, "o")
+        clock.advance(4 * SECOND)
+        await until_shown(pilot, "it has done neither since. Esc takes")
+        await press(app, pilot, "escape")
+        assert "o asks the program" in screen_text(app)
+        assert question(leaky) == 0
+        await press(app, pilot, "2", "o", "enter")
+        assert isinstance(app.screen, DetailScreen)
+        await until_shown(pilot, "asked 0ms ago")
+        assert question(leaky) == 1
+        await press(app, pilot, "escape")
+        assert isinstance(app.screen, DetailScreen)
+        assert question(leaky) == 0
+        await pilot.press("escape")
+        await until_shown(pilot, "> Handles ")
+
+    watch([leaky.folder], scenario, clock=clock, size=(240, 50))
+
+
+def test_what_somebody_else_asked_stays_asked(leaky: Leaky) -> None:
+    """Only the own question can be taken back."""
+    recording = open_recording(leaky.path)
+    mine, other = ask(recording), ask(recording)
+    withdraw(recording, mine)
+    assert question(leaky) == other
+    withdraw(recording, other)
+    assert question(leaky) == mine
+    recording.close()
 
 
 def test_one_like_it_stands_for_a_handle(leaky: Leaky) -> None:
@@ -186,10 +224,10 @@ def test_a_recording_that_may_not_be_written(sessions_root: Path) -> None:
         leaky.path.rename(moved)
         leaky.path.symlink_to(moved)  # a link is never written through
         await press(app, pilot, "o")
-        await until_shown(pilot, "the process cannot be asked")
+        await until_shown(pilot, f"process {os.getpid()} cannot be asked")
         assert "40 open" in screen_text(app)
 
-    watch([leaky.path], scenario)
+    watch([leaky.path], scenario, size=(240, 50))
 
 
 def test_the_page_goes_along(

@@ -103,15 +103,13 @@ class Feed:
         if spec.session is not None and spec.session != self._session:
             self._switch(spec.session)
         changed = before is None
-        if spec.asked is not None and (before is None or spec.asked != before.asked):
-            track = self._tracks.get(Path(spec.asked[0]))
-            if track is not None:
-                self._questions.ask(spec.asked[0], track, self._clock.wall_ns())
+        self._question(spec.asked, before.asked if before is not None else None)
         if not spec.paused:
             changed = self._discover() or changed
             for track in self._tracks.values():
                 changed = track.refresh() or changed
             self._paused_at_ns = 0
+            changed = self._questions.is_overdue(self._clock.wall_ns()) or changed
         elif not self._paused_at_ns:
             self._paused_at_ns = self._clock.wall_ns()
         if spec.mode == "sessions" and not spec.paused:
@@ -121,6 +119,19 @@ class Feed:
         if spec == before and not changed:
             return None
         return self._view(spec)
+
+    def _question(self, asked: tuple[str, int] | None, before: tuple[str, int] | None) -> None:
+        """Asks a process, or takes that back."""
+        if asked == before:
+            return
+        process = asked or before
+        track = self._tracks.get(Path(process[0])) if process is not None else None
+        if process is None or track is None:
+            return
+        if asked is not None:
+            self._questions.ask(process[0], track, self._clock.wall_ns())
+        else:
+            self._questions.withdraw(process[0], track)
 
     def _is_quiet(self, spec: ViewSpec) -> bool:
         return spec.paused or not any(track.is_behind() for track in self._tracks.values())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
@@ -16,13 +17,14 @@ from safehandle_debug.findings.holders import Holders, read_holders
 from safehandle_debug.findings.holders.told import ANSWER
 from safehandle_debug.ledger import ProcessInfo
 from safehandle_debug.recording import Recording
-from safehandle_debug.recording.asking import ask
+from safehandle_debug.recording.asking import ask, withdraw
 from safehandle_tui.model.rows import HandleRow
 from safehandle_tui.model.text import Line, Role, age, clean
 
 __all__ = ["Kept", "Process", "Questions", "kept_lines"]
 
 _AGO: Final = "\0"  # in a note: how long ago
+_PATIENCE_NS: Final = 3 * 10**9
 _NOBODY: Final = "raw"  # as the name of an owner: no object
 
 
@@ -35,6 +37,7 @@ class Kept:
     note: str = ""  # how far that can be believed, or why there is nothing
     role: Role = "muted"  # of the note
     since_ns: int | None = None  # wall clock; the note has an _AGO for the time since
+    is_waiting: bool = False  # the question has not been answered
 
 
 class Process(Protocol):
@@ -51,8 +54,10 @@ class Process(Protocol):
 class _Asked:
     number: int  # of the question
     at_ns: int
+    events: int = 0  # that the process had recorded by then
     answered_ns: int = 0
     error: str = ""
+    is_overdue: bool = False
 
 
 class Questions:
@@ -67,9 +72,26 @@ class Questions:
         if info is None or recording is None or info.ended != "running":
             return
         try:
-            self._asked[path] = _Asked(ask(recording), now_ns)
+            self._asked[path] = _Asked(ask(recording), now_ns, info.events)
         except RecordingError as error:
             self._asked[path] = _Asked(0, now_ns, error=str(error))
+
+    def is_overdue(self, now_ns: int) -> bool:
+        """True once for a question of which more is to be said than that it waits."""
+        for path, asked in self._asked.items():
+            waits = not (asked.answered_ns or asked.error or asked.is_overdue)
+            if waits and now_ns - asked.at_ns > _PATIENCE_NS:
+                self._asked[path] = replace(asked, is_overdue=True)
+                return True
+        return False
+
+    def withdraw(self, path: str, process: Process) -> None:
+        """Takes the last question to a process back."""
+        asked, recording = self._asked.pop(path, None), process.recording
+        if asked is not None and recording is not None and not asked.error:
+            # One that cannot be taken back will be answered: no harm is done.
+            with suppress(RecordingError):
+                withdraw(recording, asked.number)
 
     def kept(
         self, process: Process, row: HandleRow, is_alike: Callable[[int], bool], now_ns: int
@@ -86,7 +108,10 @@ class Questions:
         told = read_holders(recording)
         known = _of(row, is_alike, told)
         if info.ended == "running":
-            return self._running(row.key[0], recording, row, known, now_ns, told=bool(told))
+            events = info.events
+            return self._running(
+                row.key[0], recording, row, known, now_ns, events, told=bool(told)
+            )
         if known.texts:
             return replace(known, note="when the program ended")
         if info.ended == "signal":
@@ -100,6 +125,7 @@ class Questions:
         row: HandleRow,
         known: Kept,
         now_ns: int,
+        events: int,
         *,
         told: bool,
     ) -> Kept:
@@ -114,7 +140,10 @@ class Questions:
             asked = self._asked[path] = replace(asked, answered_ns=now_ns)
         if not asked.answered_ns:
             note = f"asked {_AGO}; it answers when it next opens or closes anything"
-            return replace(known, note=note, role="accent", since_ns=asked.at_ns)
+            if now_ns - asked.at_ns > _PATIENCE_NS:
+                idle = "it has done neither since" if events == asked.events else "it is busy"
+                note += f": {idle}. Esc takes the question back"
+            return replace(known, note=note, role="accent", since_ns=asked.at_ns, is_waiting=True)
         if known.texts:
             return replace(known, note=f"told {_AGO}; o asks again", since_ns=asked.answered_ns)
         note = "it was not among those that the program looked for; o asks again"

@@ -19,6 +19,7 @@ from textual.message import Message
 from safehandle_debug.ledger import Filter, parse_filter
 from safehandle_tui.model.alarms import AlarmRow
 from safehandle_tui.model.columns import Sort, header_line, lay_out, row_line
+from safehandle_tui.model.detail import HandleDetail, SiteDetail
 from safehandle_tui.model.events import EventRow
 from safehandle_tui.model.generations import GenerationRow
 from safehandle_tui.model.kinds import KindRow
@@ -151,8 +152,19 @@ class Commands(Asking):
         else:
             self.app.notify("choose an alarm: 5 shows them", timeout=3)
 
+    def withdraw(self) -> bool:
+        """Takes the question back that is still to be answered; False: there is none."""
+        detail = self.view.detail if self.view is not None else None
+        kept = detail.kept if isinstance(detail, HandleDetail | SiteDetail) else None
+        if self.spec.asked is None or kept is None or not kept.is_waiting:
+            return False
+        self.change(asked=None)
+        return True
+
     def action_back(self) -> None:
         """Goes back one step, or drops the filter."""
+        if self.withdraw():
+            return
         if self.query_one(FilterBar).display:
             self._drop_filter()
         elif self.layout_number:

@@ -131,6 +131,8 @@ class DetailScreen(Screen[None]):
 
     def action_back(self) -> None:
         """Goes back to the table."""
+        if self._main.withdraw():
+            return
         self._main.unpin()
         self.dismiss()
 
