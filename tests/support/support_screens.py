@@ -17,7 +17,7 @@ from pathlib import Path
 from types import CodeType
 from typing import Any
 
-from safehandle_tui.model.tracks import Clock
+from safehandle_tui.model.clock import Clock
 from safehandle_tui.screens.main import MainScreen
 from safehandle_tui.watch import WatchApp
 from safehandle_tui.widgets.table import Table

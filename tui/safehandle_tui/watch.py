@@ -17,8 +17,8 @@ from textual.css.query import NoMatches
 from textual.message import Message
 
 from safehandle_tui.keys import KEYS, keymap_path, read_keymap
+from safehandle_tui.model.clock import Clock
 from safehandle_tui.model.feed import Feed, View, ViewSpec
-from safehandle_tui.model.tracks import Clock
 from safehandle_tui.palette import THEMES, first_theme, is_ascii
 from safehandle_tui.reader import Reader
 from safehandle_tui.screens.card import CardScreen

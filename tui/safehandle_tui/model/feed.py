@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from safehandle_debug.errors import RecordingError
 from safehandle_debug.recording import resolve, root, sessions
+from safehandle_tui.model.clock import Clock
 from safehandle_tui.model.generations import Mark
 from safehandle_tui.model.holders import Questions
 from safehandle_tui.model.limits import Limits
@@ -27,7 +28,7 @@ from safehandle_tui.model.source import SourceFiles
 from safehandle_tui.model.spec import Moment, ViewSpec
 from safehandle_tui.model.states import State, headline, state_of, tally
 from safehandle_tui.model.text import Line, Span
-from safehandle_tui.model.tracks import Clock, ProcessRow, Track
+from safehandle_tui.model.tracks import ProcessRow, Track
 from safehandle_tui.model.travel import Timeline, timeline, travelled
 from safehandle_tui.model.views import Builder, Detail, Shelves
 

@@ -6,11 +6,7 @@ is kept in `error`, and the rows stay as they were seen last.
 
 from __future__ import annotations
 
-import struct
-import time
 from collections import deque
-from collections.abc import Iterator, Set
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -18,65 +14,24 @@ from typing import Final
 from safehandle_debug.errors import RecordingError
 from safehandle_debug.findings import Finding, find
 from safehandle_debug.ledger import Counts, History, Ledger, ProcessInfo
-from safehandle_debug.ledger._index import Handles
-from safehandle_debug.ledger.histories import ENDINGS, from_events
 from safehandle_debug.ledger.names import Names
-from safehandle_debug.ledger.selecting import LIVES, Chooser, Life
+from safehandle_debug.ledger.selecting import Chooser, Life
 from safehandle_debug.ledger.verdict import Evidence
-from safehandle_debug.ledger.watched import is_finalizer, is_watched
-from safehandle_debug.recording import RawLive, Recording, open_recording
-from safehandle_debug.recording import format as shd
-from safehandle_debug.recording.format import Ending, EventKind, Flag
+from safehandle_debug.recording import Recording, open_recording
+from safehandle_tui.model.clock import Clock, Rarely
 from safehandle_tui.model.numbers import Numbers
 from safehandle_tui.model.rows import HandleRow, SiteKey, site_text
 from safehandle_tui.model.shelf import Shelf, Stand
+from safehandle_tui.model.stands import Known, Stands
 from safehandle_tui.model.text import clean
 
-__all__ = ["Clock", "ProcessRow", "Track"]
+__all__ = ["ProcessRow", "Track"]
 
 _RATE_WINDOW_NS: Final = 60 * 10**9
 _RATE_LEAST_NS: Final = 5 * 10**9
 _SAMPLE_EVERY_NS: Final = 10**9
 # A recording with more events than this is shown before they have been read.
 _MANY_EVENTS: Final = 500_000
-_CLOSES: Final = (EventKind.CLOSE, EventKind.INVALIDATE)
-_OVER: Final = LIVES.index("ended")
-_ENDING_CODES: Final = {name: code for code, name in ENDINGS.items()}
-_U64: Final = struct.Struct("=Q")
-
-
-class Clock:
-    """The two clocks that a Track needs; tests bring their own."""
-
-    def wall_ns(self) -> int:
-        """Nanoseconds since 1970."""
-        return time.time_ns()
-
-    def steady_ns(self) -> int:
-        """Nanoseconds that never jump."""
-        return time.monotonic_ns()
-
-
-class _Rarely:
-    """Lets something costly happen again only after ten times what it took."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._next_ns = 0
-
-    def is_due(self) -> bool:
-        """True when enough time has gone by."""
-        return self._clock.steady_ns() >= self._next_ns
-
-    @contextmanager
-    def measured(self) -> Iterator[None]:
-        """Around the costly thing."""
-        began = self._clock.steady_ns()
-        try:
-            yield
-        finally:
-            now = self._clock.steady_ns()
-            self._next_ns = now + 9 * (now - began)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,22 +59,16 @@ class Track:
         self._clock = clock
         self._ledger: Ledger | None = None
         self._numbers: Numbers | None = None
-        self._chooser: Chooser | None = None
-        self._kinds: list[str] = []  # of findings, by their number
+        self._stands: Stands | None = None
         self._past: tuple[int, Stand] | None = None  # at a moment
         self._alarms: tuple[int, list[int]] = (-1, [])
         self._current: Stand | None = None
-        self._all: Stand | None = None  # with those that ended, as of the last look back
-        self._all_of: Stand | None = None  # the current one of then
-        self._ended: tuple[bytes, bytes] | None = None  # their slots
-        self._parts: list[tuple[bytes, bytes | None, int]] = []  # of `current`, not live
         self._counted: tuple[Stand, int] | None = None  # how many are open
         self._left: tuple[bytes, bytes] | None = None  # slots, once it has exited
         self._until_ns: int | None = None
         self._samples: deque[tuple[int, int]] = deque()  # (steady ns, live)
         self._judged: tuple[int, int, str] | None = None
-        self._judging = _Rarely(clock)
-        self._looking_back = _Rarely(clock)
+        self._judging = Rarely(clock)
         self._reading = False
         self._stale = True
         self._size = 0  # bytes of the file, as last seen
@@ -149,15 +98,18 @@ class Track:
     def stand(self, *, ended: bool) -> Stand | None:
         """Its handles: those open, held or left, and those with errors found on
         them; with `ended` all that are known.  None: nothing was read yet."""
+        known, stands = self._known(), self._stands
         try:
-            if self._stale and not self._cut:
-                self._current = self._make_stand()
-                self._stale = False
-            if ended and not self._cut:
-                self._look_back()
+            if known is not None and stands is not None and not self._cut:
+                if self._stale:
+                    self._current = stands.now(known)
+                    self._stale = False
+                if ended:
+                    stands.look_back()
         except RecordingError as error:
             self.error = str(error)
-        return self._all if ended and self._all is not None else self._current
+        every = stands.every if ended and stands is not None else None
+        return every or self._current
 
     def sites(self, now_ns: int, seq: int | None = None) -> dict[SiteKey, Evidence]:
         """What each of its sites opened, closed and keeps; after event `seq`,
@@ -172,7 +124,7 @@ class Track:
 
     def past(self, seq: int) -> Stand | None:
         """The handles that were open right after an event."""
-        if self._numbers is None or self._ledger is None or self._cut:
+        if self._numbers is None or self._stands is None or self._cut:
             return None
         if self._past is None or self._past[0] != seq:
             try:
@@ -180,8 +132,7 @@ class Track:
             except RecordingError as error:
                 self.error = str(error)
                 return None
-            handles = self._ledger.handles_of([(slots, None, 0)])
-            self._past = (seq, self._standing(self._ledger, handles, None))
+            self._past = (seq, self._stands.at(slots, self.info.cwd if self.info else ""))
         return self._past[1]
 
     def alarms(self) -> list[int]:
@@ -222,7 +173,8 @@ class Track:
         if seq is not None:
             row.life = "open" if history.ending is None else "ended"
             return row
-        row.problem = self._problems().get(serial, "")
+        known = self._known()
+        row.problem = known.problems().get(serial, "") if known is not None else ""
         row.life = self._life(history)
         row.until_ns = self._until_ns
         return row
@@ -282,7 +234,9 @@ class Track:
             recording, cwd = self._ledger.recording, self._ledger.cwd
             names = Names(recording, clean=clean, place=lambda frame: site_text(frame, cwd))
             self._numbers = Numbers(recording, self._ledger.index, names)
-            self._chooser = Chooser(names, recording.header.pid, self._kinds)
+            kinds: list[str] = []
+            chooser = Chooser(names, recording.header.pid, kinds)
+            self._stands = Stands(self.path, self._ledger, chooser, kinds, self._clock)
         was_reading = self._reading
         # What is open needs no event: it is shown before the long way through
         # them begins.
@@ -366,122 +320,10 @@ class Track:
 
     # --- handles ---
 
-    def _make_stand(self) -> Stand | None:
-        ledger = self._ledger
-        if ledger is None or self.info is None:
+    def _known(self) -> Known | None:
+        if self.info is None:
             return None
-        problems = {s: self._number_of(kind) for s, kind in self._problems().items()}
-        state = self._base_state()
-        parts: list[tuple[bytes, bytes | None, int]] = []
-        if self._left is not None:
-            parts.append((*self._left, 0))
-        until = self._until_ns or 0
-        handles = ledger.handles(parts, state=state, problems=problems, until_ns=until)
-        wrong = self._wrong_serials()
-        if wrong:
-            known = {shd.LIVE.unpack(slot)[0] for slot in handles.among(wrong)}
-            closed = self._closed(ledger, wrong - known)
-            parts.append((*closed, 0))
-            handles = ledger.handles(parts, state=state, problems=problems, until_ns=until)
-        self._parts = parts
-        return self._standing(ledger, handles, self._until_ns)
-
-    def _standing(self, ledger: Ledger, handles: Handles, until_ns: int | None) -> Stand:
-        if self._chooser is None:
-            raise RecordingError(f"{self.path} has not been read")
-        cwd = self.info.cwd if self.info else ""
-        return Stand(str(self.path), cwd, ledger.recording, handles, self._chooser, until_ns)
-
-    def _base_state(self) -> int:
-        """What became of the handles that have a live slot."""
-        if self.info is None or self.info.ended == "running":
-            return 0
-        life: Life = "held" if self.info.ended == "signal" else "left"
-        return LIVES.index(life) | Ending.LOST << 8
-
-    def _number_of(self, kind: str) -> int:
-        """The number of a kind of finding."""
-        if kind not in self._kinds:
-            self._kinds.append(kind)
-        return self._kinds.index(kind) + 1
-
-    def _wrong_serials(self) -> set[int]:
-        return {
-            serial
-            for finding in self.findings
-            if finding.severity == "error"
-            for serial in finding.serials or (finding.handle.serial,)
-        }
-
-    def _closed(self, ledger: Ledger, serials: Set[int]) -> tuple[bytes, bytes]:
-        """Packed slots of handles that were closed, and ticks of the closes."""
-        slots, ticks = bytearray(), bytearray()
-        if serials:
-            for serial, events in ledger.recording.events_of_many(serials).items():
-                history = from_events(events, None, ledger.recording, full=False)
-                if history is None or history.ending is None:
-                    continue
-                first, last = events[0], events[-1]
-                close = next((each for each in events if each.kind in _CLOSES), last)
-                type = close.type if history.watched else first.type
-                code = _OVER | _ENDING_CODES[history.ending] << 8
-                slots += shd.LIVE.pack(
-                    serial, first.ticks, history.value, first.stack, first.thread, first.task,
-                    first.test, first.detail, type, 0, first.flags, code, close.stack,
-                )  # fmt: skip
-                ticks += _U64.pack(close.ticks)
-        return bytes(slots), bytes(ticks)
-
-    def _look_back(self) -> None:
-        """Puts the handles that ended beside the others."""
-        ledger, current = self._ledger, self._current
-        if ledger is None or current is None or self._all_of is current:
-            return
-        if self._ended is None or self._looking_back.is_due():
-            with self._looking_back.measured():
-                self._ended = self._newest_ended(ledger, current)
-        handles = ledger.handles(
-            [*self._parts, (*self._ended, 0)],
-            state=self._base_state(),
-            problems={s: self._number_of(kind) for s, kind in self._problems().items()},
-            until_ns=self._until_ns or 0,
-        )
-        self._all = self._standing(ledger, handles, self._until_ns)
-        self._all_of = current
-
-    def _newest_ended(self, ledger: Ledger, current: Stand) -> tuple[bytes, bytes]:
-        slots, ticks = ledger.index.ended()
-        rows = list(shd.LIVE.iter_unpack(slots))
-        among = current.handles.among([row[0] for row in rows])
-        known = {shd.LIVE.unpack(slot)[0] for slot in among}
-        ended, closes = bytearray(), bytearray()
-        for at, row in enumerate(rows):
-            if row[0] not in known:
-                ended += self._told_by_stack(ledger, row)
-                closes += ticks[at * _U64.size : (at + 1) * _U64.size]
-        return bytes(ended), bytes(closes)
-
-    def _told_by_stack(self, ledger: Ledger, row: tuple[int, ...]) -> bytes:
-        """A slot of a handle that ended, `dropped` where the stack tells so."""
-        raw = RawLive._make(row)
-        recording = ledger.recording
-        if raw.version >> 8 == Ending.CLOSED and is_watched(recording.type(raw.type)):
-            finalizing = raw.flags & Flag.FINALIZING
-            if finalizing or is_finalizer(
-                recording.stack(raw.last_stack), recording.stack(raw.stack)
-            ):
-                raw = raw._replace(version=_OVER | Ending.DROPPED << 8)
-        return shd.LIVE.pack(*raw)
-
-    def _problems(self) -> dict[int, str]:
-        """Serial to kind of the errors found, but for leaks: every open
-        handle of an ended process is one, and `life` says so."""
-        problems: dict[int, str] = {}
-        for finding in self.findings:
-            if finding.severity == "error" and finding.kind != "leak":
-                for serial in finding.serials or (finding.handle.serial,):
-                    problems.setdefault(serial, finding.kind)
-        return problems
+        return Known(self.info, self.findings, self._left, self._until_ns)
 
     def _life(self, history: History) -> Life:
         if history.ending is None:
