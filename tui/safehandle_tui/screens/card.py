@@ -81,6 +81,10 @@ class CardScreen(Screen[None]):
     def on_resize(self, event: events.Resize) -> None:
         self._paint()
 
+    def on_click(self, event: events.Click) -> None:
+        if event.widget is self.query_one("#top"):
+            self.action_back()
+
     # --- keys ---
 
     def action_back(self) -> None:

@@ -127,6 +127,10 @@ class DetailScreen(Screen[None]):
     def on_resize(self, event: events.Resize) -> None:
         self.repaint_all()
 
+    def on_click(self, event: events.Click) -> None:
+        if event.widget is self.query_one("#top"):
+            self.action_back()
+
     # --- keys ---
 
     def action_back(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar, Final
 
+from textual import events
 from textual.app import ComposeResult
 from textual.screen import ModalScreen
 
@@ -77,6 +78,14 @@ class JumpScreen(ModalScreen[str | None]):
                 for letter, mode in _LETTERS.items()
             ]
         )
+
+    def on_click(self, event: events.Click) -> None:
+        lines = self.query_one("#jump", Lines)
+        at = event.screen_y - lines.content_region.y
+        if not lines.region.contains(event.screen_x, event.screen_y):
+            self.dismiss(None)
+        elif 0 <= at < len(_LETTERS):
+            self.action_jump(list(_LETTERS.values())[at])
 
     def action_jump(self, mode: str) -> None:
         """Goes there."""
