@@ -29,6 +29,11 @@
 #else
 #define SHD_HAVE_FRAMES 0
 #endif
+#if PY_VERSION_HEX >= 0x030D0000
+#include "internal/pycore_ceval.h"
+#else
+#include "internal/pycore_interp.h"
+#endif
 
 #if SHD_HAVE_FRAMES
 
@@ -170,6 +175,29 @@ shd_holds_gil(PyThreadState *own)
 #else
     return own != NULL && PyThreadState_GetUnchecked() == own;
 #endif
+}
+
+/* Raises a class in the thread that calls, whose state this is, as soon as it
+ * is back in Python; with the GIL or without.  Steals the reference.  0: one
+ * is to be raised there already. */
+static inline int
+shd_raise_soon(PyThreadState *own, PyObject *class)
+{
+    PyObject *none = NULL;
+    if (!__atomic_compare_exchange_n(&own->async_exc, &none, class, 0,
+                                     __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {
+        return 0;
+    }
+#if PY_VERSION_HEX >= 0x030D0000
+    __atomic_fetch_or(&own->eval_breaker, _PY_ASYNC_EXCEPTION_BIT,
+                      __ATOMIC_SEQ_CST);
+#else
+    if (shd_holds_gil(own)) { /* who takes it looks by himself */
+        own->interp->ceval.pending.async_exc = 1;
+        _Py_atomic_store_relaxed(&own->interp->ceval.eval_breaker, 1);
+    }
+#endif
+    return 1;
 }
 
 /* Borrowed reference or NULL; never sets an exception, never runs Python

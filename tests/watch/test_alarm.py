@@ -5,7 +5,6 @@ from __future__ import annotations
 import pathlib
 import re
 import signal
-import sys
 
 import pytest
 from support_programs import Run, run_program
@@ -15,11 +14,11 @@ import safehandle_debug
 WRONG = """
 import os, threading
 
-def wrong():
+def wrong(close=os.close):
     fd = os.open("/dev/null", os.O_RDONLY)
     os.close(fd)
     try:
-        os.close(fd)
+        close(fd)
     except OSError:
         pass
     return fd
@@ -76,12 +75,16 @@ except HandleStateError as error:
 
 
 THREAD = """
+import ctypes
 from safehandle_debug import HandleStateError
+
+held = ctypes.PyDLL(None).close  # keeps the GIL
+close = os.close
 
 def work():
     try:
-        fd = wrong()
-        os.close(os.open("/dev/null", os.O_RDONLY))
+        fd = wrong(close)
+        close(os.open("/dev/null", os.O_RDONLY))
         sum(len(str(n)) for n in range(10))
     except HandleStateError as error:
         print(str(error) == f"close of fd {fd}: it was closed before")
@@ -92,9 +95,37 @@ thread.join()
 """
 
 
-@pytest.mark.skipif(sys.version_info >= (3, 13), reason="the main thread has to help there")
-def test_raises_while_the_main_thread_waits(tmp_path: pathlib.Path) -> None:
-    assert run(THREAD, "raise", tmp_path).ok().lines == ["True"]
+@pytest.mark.parametrize("close", ["os.close", "held"])
+def test_raises_while_the_main_thread_waits(close: str, tmp_path: pathlib.Path) -> None:
+    source = THREAD.replace("close = os.close", f"close = {close}")
+    assert run(source, "raise", tmp_path).ok().lines == ["True"]
+
+
+def test_raises_in_a_thread_that_calls_nothing_more(tmp_path: pathlib.Path) -> None:
+    """A checkpoint says what was held back, and where it belongs."""
+    source = """
+from safehandle_debug import HandleStateError, _native
+
+acted, told = threading.Event(), threading.Event()
+
+def work():
+    try:
+        fd = wrong()
+        acted.set()
+        for _ in iter(told.is_set, True):
+            pass
+    except HandleStateError as error:
+        print(str(error) == f"close of fd {fd}: it was closed before")
+    finally:
+        told.set()
+
+thread = threading.Thread(target=work)
+thread.start()
+acted.wait()
+_native.watch_reconcile()
+thread.join()
+"""
+    assert run(source, "raise", tmp_path).ok().lines == ["True"]
 
 
 def test_warns_of_the_line_that_did_it(tmp_path: pathlib.Path) -> None:

@@ -24,6 +24,7 @@ typedef struct shd_held_back {
     int64_t value;
     shd_subject subject;
     shd_place here;
+    unsigned long thread; /* its identifier */
     const char *how;
 } held_back;
 
@@ -59,7 +60,7 @@ say(const held_back *what, int here_too)
                  what_is_wrong(what->kind));
         if (shd_on_error == SHD_ON_ERROR_WARN || !here_too
             || !shd_owners_raise_here(text)) {
-            shd_owners_say(text, what->here.stack);
+            shd_owners_say(text, what->here.stack, what->thread);
         }
     }
     shd_place here;
@@ -131,6 +132,7 @@ report(int fd, const shd_subject *subject, int kind, int flags, int64_t value,
     entry->value = value;
     entry->subject = *subject;
     entry->subject.slot = 0; /* may be another's by then */
+    entry->thread = PyThread_get_thread_ident();
     entry->how = how;
     if (entry == &now) {
         say(entry, 1);

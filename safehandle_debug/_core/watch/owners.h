@@ -59,9 +59,9 @@ shd_owners_answer(void)
     }
 }
 
-/* The same for a sentence that on_error= has to say of what this thread does;
- * the first few, when many wait. */
-void shd_owners_say(const char *text, uint32_t stack);
+/* The same for a sentence that on_error= has to say of what a thread, by its
+ * identifier, has done; the first few, when many wait. */
+void shd_owners_say(const char *text, uint32_t stack, unsigned long thread);
 
 /* Raises HandleStateError in this thread, as soon as it is back in Python.
  * 0: not possible here. */

@@ -1,7 +1,7 @@
-/* An exception for the thread that did wrong, without the GIL.
+/* An exception for the thread that did wrong, with the GIL or without.
  *
  * What PyThreadState_SetAsyncExc() does for another thread, this one may do for
- * itself: the field is its own, and is looked at when it takes the GIL again.
+ * itself: the field is its own, and is looked at when it is back in Python.
  * The class is made before; references to it are in stock, as nobody may count
  * them here. */
 #include "interp.h"
@@ -73,11 +73,10 @@ shd_owners_raise_start(void)
 int
 shd_owners_raise_here(const char *text)
 {
-#if PY_VERSION_HEX < 0x030D0000
-    PyThreadState *own = PyGILState_GetThisThreadState();
+    PyThreadState *own = shd_thread_state();
     if (raised == NULL || own == NULL || !Py_IsInitialized()
-        || _PyThreadState_UncheckedGet() == own) {
-        return 0; /* with the GIL, it would not be looked at */
+        || own->interp != PyInterpreterState_Main()) {
+        return 0; /* or the class is another interpreter's */
     }
     for (int i = 0; i < SENTENCES; i++) {
         unsigned long is_free = 0;
@@ -85,21 +84,14 @@ shd_owners_raise_here(const char *text)
                                             1)) {
             continue;
         }
-        PyObject *none = NULL;
         strncpy(sentences[i].text, text, SENTENCE - 1);
         atomic_store(&sentences[i].thread, PyThread_get_thread_ident());
-        if (atomic_fetch_sub(&stock, 1) > 0
-            && __atomic_compare_exchange_n(&own->async_exc, &none, raised, 0,
-                                           __ATOMIC_SEQ_CST,
-                                           __ATOMIC_SEQ_CST)) {
+        if (atomic_fetch_sub(&stock, 1) > 0 && shd_raise_soon(own, raised)) {
             return 1;
         }
         atomic_fetch_add(&stock, 1);
         atomic_store(&sentences[i].thread, 0);
         return 0;
     }
-#else
-    (void)text;
-#endif
     return 0;
 }

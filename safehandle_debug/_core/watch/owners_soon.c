@@ -254,7 +254,7 @@ shd_owners_asked(void)
 }
 
 void
-shd_owners_say(const char *text, uint32_t stack)
+shd_owners_say(const char *text, uint32_t stack, unsigned long thread)
 {
     for (int i = 0; i < SENTENCES; i++) {
         sentence *mine = &sentences[i];
@@ -262,7 +262,7 @@ shd_owners_say(const char *text, uint32_t stack)
         if (atomic_compare_exchange_strong(&mine->state, &empty, BUSY)) {
             strncpy(mine->text, text, SENTENCE - 1);
             mine->text[SENTENCE - 1] = 0;
-            mine->thread = PyThread_get_thread_ident();
+            mine->thread = thread;
             mine->stack = stack;
             atomic_store(&mine->state, FULL);
             break;
