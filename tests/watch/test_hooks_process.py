@@ -47,23 +47,6 @@ def test_a_forked_child_is_told_to_its_parent(hooks: Hooks, name: str) -> None:
     assert hooks.told() == [f"child {pid} fork"]
 
 
-def test_a_child_without_handlers_is_left_alone(hooks: Hooks) -> None:
-    if not hooks.exists("_Fork"):
-        pytest.skip("this libc has no _Fork")
-    reader, writer = os.pipe()
-    pid = hooks.number("_Fork")
-    if pid == 0:
-        hooks.told()
-        os.close(hooks.number("open", b"/dev/null", 0))
-        os.write(writer, repr(hooks.told()).encode())
-        os._exit(0)
-    os.close(writer)
-    os.waitpid(pid, 0)
-    with open(reader, "rb") as stream:
-        assert stream.read() == b"[]"
-    assert hooks.told() == [f"child {pid} _Fork"]
-
-
 @pytest.mark.parametrize("name", ["posix_spawn", "posix_spawnp"])
 @pytest.mark.parametrize("asks", [True, False])
 def test_a_spawned_child_is_told(hooks: Hooks, name: str, asks: bool) -> None:

@@ -268,6 +268,13 @@ shd_watch_exec_failed(void)
 }
 
 void
+shd_watch_left_alone(int shares_descriptors)
+{
+    tell(NULL, "alone%s\n", shares_descriptors ? " with descriptors" : "");
+    shd_watch_busy = SHD_BUSY_VFORK;
+}
+
+void
 shd_watch_vfork_begins(void)
 {
     tell(NULL, "vfork\n");

@@ -13,6 +13,9 @@
 
 #define CHILDREN 8192
 
+/* Also of children whose end sends no SIGCHLD. */
+#define ANY_END (WEXITED | WNOHANG | WNOWAIT | __WALL)
+
 typedef struct {
     _Atomic int64_t pid; /* 0: free, -1: being changed */
     uint64_t serial;
@@ -122,8 +125,8 @@ shd_children_checkpoint(void)
             continue;
         }
         siginfo_t info = {0};
-        long result = syscall(SYS_waitid, P_PID, (int)pid, &info,
-                              WEXITED | WNOHANG | WNOWAIT, NULL);
+        long result =
+            syscall(SYS_waitid, P_PID, (int)pid, &info, ANY_END, NULL);
         /* Waited for out of our sight, or by nobody's need (SIGCHLD is
            ignored). */
         if (result < 0 && errno == ECHILD) {
@@ -143,9 +146,7 @@ shd_children_end(void)
         int64_t pid = atomic_load(&children[i].pid);
         siginfo_t info = {0};
         if (pid > 0
-            && syscall(SYS_waitid, P_PID, (int)pid, &info,
-                       WEXITED | WNOHANG | WNOWAIT, NULL)
-                   == 0
+            && syscall(SYS_waitid, P_PID, (int)pid, &info, ANY_END, NULL) == 0
             && info.si_pid == 0) {
             /* Still running: it outlives its parent, as daemons do. */
             child *which = take_out((pid_t)pid);

@@ -16,7 +16,7 @@ static const shd_hook *const groups[] = {
     shd_open_hooks,    shd_duplicate_hooks, shd_socket_hooks,
     shd_special_hooks, shd_stream_hooks,    shd_close_hooks,
     shd_use_hooks,     shd_guard_hooks,     shd_process_hooks,
-    shd_path_hooks,    shd_raw_hooks,
+    shd_path_hooks,    shd_clone_hooks,     shd_raw_hooks,
 };
 #define GROUPS (sizeof(groups) / sizeof(*groups))
 #else

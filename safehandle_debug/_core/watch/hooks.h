@@ -45,6 +45,7 @@ extern const shd_hook shd_use_hooks[];
 extern const shd_hook shd_guard_hooks[];
 extern const shd_hook shd_path_hooks[];
 extern const shd_hook shd_process_hooks[];
+extern const shd_hook shd_clone_hooks[];
 extern const shd_hook shd_raw_hooks[];
 
 /* The call failed for want of a number, and there is one now. */
@@ -196,6 +197,15 @@ shd_hook_end_wait(int began)
         shd_watch_waiting(-1);
     }
 }
+
+/* What the assembly of hooks_raw.c must know of the table in hooks_syscall.c. */
+#define SHD_RAW_CLONE 24
+#define SHD_RAW_CLONE3 25
+
+/* clone() returned, in the parent or in a child with its own memory.  `pidfd`:
+ * where its descriptor is, if the flags ask for one. */
+void shd_hook_cloned(long result, uint64_t flags, const int *pidfd,
+                     const void *caller);
 
 /* A child process that a wait call told of; `options`: of waitid(). */
 void shd_hook_waited(pid_t pid, int status, const void *caller);

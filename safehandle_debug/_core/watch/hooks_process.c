@@ -13,12 +13,10 @@
 typedef int spawn_function(pid_t *pid, const char *path, const void *actions,
                            const void *attributes, char *const argv[],
                            char *const environment[]);
-typedef pid_t fork_function(void);
 typedef int execveat_function(int folder, const char *path, char *const argv[],
                               char *const environment[], int flags);
 
 SHD_REAL(fork);
-static fork_function *real__Fork;
 static spawn_function *real_posix_spawn;
 static spawn_function *real_posix_spawnp;
 SHD_REAL(execve);
@@ -46,21 +44,6 @@ hook_fork(void)
     pid_t pid = real_fork();
     if (pid > 0 && !shd_watch_asleep()) {
         shd_watch_child(pid, "fork", SHD_HERE);
-    }
-    return pid;
-}
-
-/* Runs no handlers: the child would go on as its parent.  It is left alone,
- * like one of vfork. */
-static pid_t
-hook__Fork(void)
-{
-    pid_t pid = real__Fork();
-    if (pid == 0) {
-        shd_watch_vfork_begins();
-    }
-    else if (pid > 0 && !shd_watch_asleep()) {
-        shd_watch_child(pid, "_Fork", SHD_HERE);
     }
     return pid;
 }
@@ -300,16 +283,27 @@ hook_waitid(idtype_t type, id_t which, siginfo_t *info, int options)
 }
 
 const shd_hook shd_process_hooks[] = {
-    SHD_HOOK(fork),         SHD_ALIAS(__fork, fork),
-    SHD_HOOK(_Fork),        SHD_HOOK(posix_spawn),
-    SHD_HOOK(posix_spawnp), SHD_HOOK(execve),
-    SHD_HOOK(execv),        SHD_HOOK(execvp),
-    SHD_HOOK(execvpe),      SHD_HOOK(fexecve),
-    SHD_HOOK(execveat),     SHD_HOOK(execl),
-    SHD_HOOK(execlp),       SHD_HOOK(execle),
-    SHD_HOOK(_exit),        SHD_HOOK(_Exit),
-    SHD_HOOK(wait),         SHD_ALIAS(__wait, wait),
-    SHD_HOOK(waitpid),      SHD_ALIAS(__waitpid, waitpid),
-    SHD_HOOK(wait3),        SHD_HOOK(wait4),
-    SHD_HOOK(waitid),       {0},
+    SHD_HOOK(fork),
+    SHD_ALIAS(__fork, fork),
+    SHD_HOOK(posix_spawn),
+    SHD_HOOK(posix_spawnp),
+    SHD_HOOK(execve),
+    SHD_HOOK(execv),
+    SHD_HOOK(execvp),
+    SHD_HOOK(execvpe),
+    SHD_HOOK(fexecve),
+    SHD_HOOK(execveat),
+    SHD_HOOK(execl),
+    SHD_HOOK(execlp),
+    SHD_HOOK(execle),
+    SHD_HOOK(_exit),
+    SHD_HOOK(_Exit),
+    SHD_HOOK(wait),
+    SHD_ALIAS(__wait, wait),
+    SHD_HOOK(waitpid),
+    SHD_ALIAS(__waitpid, waitpid),
+    SHD_HOOK(wait3),
+    SHD_HOOK(wait4),
+    SHD_HOOK(waitid),
+    {0},
 };

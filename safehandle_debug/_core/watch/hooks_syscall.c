@@ -309,6 +309,34 @@ wait_info(const call *it)
     return result;
 }
 
+/* Only where the child goes on with a copy of this stack (hooks_raw.c). */
+static long
+clone_process(const call *it)
+{
+    long result = make(it);
+    shd_hook_cloned(result, (uint64_t)it->a, (const int *)it->c, it->caller);
+    return result;
+}
+
+static long
+clone_as_told(const call *it)
+{
+    const uint64_t *told = (const uint64_t *)it->a;
+    long result = make(it);
+    shd_hook_cloned(result, told[0], (const int *)told[1], it->caller);
+    return result;
+}
+
+#ifdef SYS_fork
+static long
+fork_process(const call *it)
+{
+    long result = make(it);
+    shd_hook_cloned(result, 0, NULL, it->caller);
+    return result;
+}
+#endif
+
 static long
 run(const call *it)
 {
@@ -351,7 +379,12 @@ enum action {
     WAITS_INFO,
     RUNS,
     LEAVES,
+    FORKS,
+    CLONES,  /* SHD_RAW_CLONE */
+    CLONES3, /* SHD_RAW_CLONE3 */
 };
+_Static_assert(CLONES == SHD_RAW_CLONE && CLONES3 == SHD_RAW_CLONE3,
+               "known to the assembly");
 
 static long (*const doing[])(const call *) = {
     [OPENS] = open_path,
@@ -376,6 +409,11 @@ static long (*const doing[])(const call *) = {
     [WAITS_INFO] = wait_info,
     [RUNS] = run,
     [LEAVES] = leave,
+#ifdef SYS_fork
+    [FORKS] = fork_process,
+#endif
+    [CLONES] = clone_process,
+    [CLONES3] = clone_as_told,
 };
 
 typedef struct {
@@ -427,6 +465,13 @@ USED const raw_call shd_raw_calls[RAW_NUMBERS] = {
     [SYS_execve] = {RUNS, 0},
     [SYS_execveat] = {RUNS, 0},
     [SYS_exit_group] = {LEAVES, 0},
+    [SYS_clone] = {CLONES, 0},
+#ifdef SYS_clone3
+    [SYS_clone3] = {CLONES3, 0},
+#endif
+#ifdef SYS_fork
+    [SYS_fork] = {FORKS, 0},
+#endif
 #ifdef SYS_open
     [SYS_open] = {OPENS, SHD_FD_FILE},
     [SYS_creat] = {OPENS, SHD_FD_FILE},

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "judge.h"
 #include "listing.h"
+#include "quarantine.h"
 #include "state.h"
 
 #include <errno.h>
@@ -72,6 +73,15 @@ shd_watch_vfork_ended(pid_t child, const void *caller)
         shd_watch_enter();
         shd_watch_child(child, "vfork", caller);
         shd_watch_leave();
+    }
+}
+
+void
+shd_watch_left_alone(int shares_descriptors)
+{
+    shd_watch_vfork_begins();
+    if (!shares_descriptors && shd_inside_was_on()) {
+        shd_quarantine_hide();
     }
 }
 

@@ -188,6 +188,10 @@ void shd_watch_exec_failed(void);
 void shd_watch_vfork_begins(void);
 void shd_watch_vfork_ended(pid_t child, const void *caller);
 
+/* In a child that has a copy of the memory and was told of by nobody.  Its
+ * descriptors are its own, or its parent's too. */
+void shd_watch_left_alone(int shares_descriptors);
+
 /* --- switching (module.c, with the GIL) ----------------------------------------- */
 
 /* 0, or -1 with an exception. */
