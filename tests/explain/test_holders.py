@@ -578,11 +578,13 @@ def test_child_processes_have_holders(tmp_path: Path) -> None:
         import os, subprocess
         KEPT = {}
         def main():
-            KEPT["popen"] = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
+            KEPT["popen"] = subprocess.Popen(["true"])
             pid = os.fork()
             if pid == 0:
                 os._exit(0)
             KEPT["pid"] = pid
+            for each in KEPT["popen"].pid, pid:
+                os.waitid(os.P_PID, each, os.WEXITED | os.WNOWAIT)
             print(KEPT["popen"].pid, pid)
         main()
         """,
