@@ -97,6 +97,13 @@ def in_closure(app: Any) -> str:
     return "app.give, closure fd"
 
 
+def in_descriptor_of_a_library(app: Any) -> str:
+    """Other numbers of such objects are their own affair."""
+    app.parser = json.JSONDecoder()
+    app.parser._fd = fresh()
+    return "app.parser._fd"
+
+
 @pytest.mark.parametrize(
     "keep",
     [
@@ -109,6 +116,7 @@ def in_closure(app: Any) -> str:
         in_slot,
         in_class,
         in_closure,
+        in_descriptor_of_a_library,
     ],
 )
 def test_where_a_number_stands(app: Any, keep: Callable[[Any], str]) -> None:

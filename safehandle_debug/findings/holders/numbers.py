@@ -29,6 +29,8 @@ MOST_PLACES: Final = 3  # where a number stands oftener it says nothing
 
 # As names of constants are written: such a number was there before the descriptor.
 _CONSTANT: Final = re.compile(r"(?:.*\.)?[A-Z][A-Z0-9_]*")
+# An attribute that is called what it is: a library's object has the number.
+_DESCRIPTOR: Final = re.compile(r".*\._*(?:\w+_)?(?:fd|fileno|pid)")
 # By id: a metaclass may say how its classes are hashed.
 _PLAIN: Final = frozenset(
     id(kind)
@@ -64,7 +66,10 @@ def standing(value: int, places: Sequence[tuple[str, Sequence[object]]]) -> str:
         places: where it was met: what the root is called, and all objects from
             there to the number itself.
     """
-    found = dict.fromkeys(chain(root, path).text for root, path in places if _is_written(path))
+    met = [(chain(root, path).text, path) for root, path in places]
+    found = dict.fromkeys(
+        text for text, path in met if _is_written(path) or _DESCRIPTOR.fullmatch(text)
+    )
     if not found:
         return f"nothing: no variable of the program is {value}"
     likely = [text for text in found if not _CONSTANT.fullmatch(text)]
