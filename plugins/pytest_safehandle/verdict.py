@@ -19,6 +19,7 @@ from pytest_safehandle import HandleLeakWarning, HandleMisuseWarning
 from pytest_safehandle.attribution import Scope, Scopes, drop_finished_funcargs, other_threads
 from pytest_safehandle.baseline import Baseline, Tally
 from pytest_safehandle.growth import by_iteration, grows
+from pytest_safehandle.holding import Holding
 from pytest_safehandle.hooks import HookFailed
 from pytest_safehandle.markers import Marker
 from pytest_safehandle.report import Leak, Writer
@@ -27,7 +28,6 @@ from pytest_safehandle.runner import tests_own
 from pytest_safehandle.settings import Settings
 from safehandle_debug import _native
 from safehandle_debug.findings import Finding, findings_of, to_json
-from safehandle_debug.findings.holders import Root, Target, search
 from safehandle_debug.ledger import History, site_of
 from safehandle_debug.recording.format import Flag
 from safehandle_debug.testing import (
@@ -44,8 +44,6 @@ from safehandle_debug.testing import (
 __all__ = ["Judge", "Verdict"]
 
 _OPEN: Final = ("leak", "unbalanced")
-_HOLDER_S: Final = 0.3  # of CPU time
-_MOST_TOLD: Final = 20  # leaks of one test whose holders are looked for
 _LATE: Final = (
     "Judged at the end of the session: a thread was at work with it when the test ended."
 )
@@ -86,6 +84,7 @@ class Judge:
         self.reader = Reader(folder, since_ns, tests_own(settings))
         self.writer = Writer(folder, verbosity, time.time_ns)
         self._folder = folder
+        self._holding = Holding()
         self._notes: list[str] = []  # for the end of the session
         self._background: set[int] = set()  # opened by threads of nobody known
         self._unjudged: set[int] = set()  # of fixtures that ended in a failed test
@@ -100,11 +99,15 @@ class Judge:
 
     # Misuse.
 
-    def misuses(self, run: Run) -> str | None:
-        """What went wrong in the phase that just ended; None: nothing."""
+    def misuses(self, run: Run, allowed: Iterable[Site]) -> str | None:
+        """What went wrong in the phase that just ended, and no site is `allowed`
+        to do; None: nothing."""
         blamed: list[Finding] = []
+        sites = (*self.settings.allow, *allowed, *run.allow)
         for misuse in self.reader.new_misuses():
             finding = misuse.finding
+            if any(site.is_in(finding.culprit) for site in sites):
+                continue
             if self._is_late(run, misuse):
                 line = self.writer.misuse_line(finding)
                 self._notes.append(f"{line}, finalized after {finding.handle.test}")
@@ -306,7 +309,7 @@ class Judge:
             if (finding := self._open_finding(history)) is not None
             and not self._is_expected(run, history)
         ]
-        held = _holders(run.item, [history for history, _ in found])
+        held = self._holding.of(run.item, [history for history, _ in found])
         for history, finding in found:
             scope = self._scope(history.serial)
             fixture = None if scope is None else f"'{scope.name}' ({scope.scope})"
@@ -478,20 +481,3 @@ def _call(hook: Any, **arguments: object) -> Any:
         return hook(**arguments)
     except Exception as error:
         raise HookFailed(error) from error
-
-
-def _holders(item: pytest.Item, histories: Sequence[History]) -> dict[int, str]:
-    """What holds leaked handles, by serial: a line for each of their holders."""
-    # Not item.instance: that would make a new one after a unittest's teardown.
-    instance = vars(item).get("_instance")
-    extra = [] if instance is None else [Root(f"{type(instance).__name__} self", instance)]
-    told = histories[:_MOST_TOLD]
-    targets = [Target(history.serial, history.owner, history.value) for history in told]
-    if not targets:
-        return {}
-    found = search(targets, seconds=_HOLDER_S, extra=extra)
-    return {
-        serial: "\n".join(holders.lines())
-        for serial, holders in found.items()
-        if holders.chains or holders.cycle
-    }

@@ -113,6 +113,25 @@ def test_instance_of_a_plain_class_keeps_its_handle(suite):
     result.stdout.fnmatch_lines(["  still held     TestKeeper self.handle"])
 
 
+def test_holder_of_equal_leaks_is_looked_for_twice(suite):
+    """The others' reports name the test whose report has it."""
+    result = suite.check(
+        HEAD
+        + """
+    @pytest.mark.parametrize("number", range(4))
+    def test_leaks(number):
+        kept.append(opened())
+
+    def test_elsewhere():
+        kept.append(SafeFileHandle.open("/dev/null"))
+    """
+    )
+    result.assert_outcomes(passed=5, errors=5)
+    held = [line.split(None, 2)[2] for line in result.outlines if line.startswith("  still held ")]
+    assert [*held[:2], held[-1]] == ["test_it.kept[0]", "test_it.kept[1]", "test_it.kept[4]"]
+    assert held[2:-1] == ["see test_it.py::test_leaks[0]"] * 2
+
+
 def test_leak_in_a_thread_is_the_tests(suite):
     """A thread that the test starts works for the test."""
     result = suite.check(
