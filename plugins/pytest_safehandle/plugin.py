@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 MARKER = (
     "handles(on_leak=None, allow=(), expect=None, reason=None, repeat=None): how the test's open"
     " handles are judged. on_leak: 'error', 'warn' or 'off'; allow: a site"
-    " ('path-glob:function-glob' or 'type:NAME') or several that may stay open; expect: the test"
-    " must leak exactly so many; repeat: run the body so often, and fail only if it leaves more"
-    " handles open each time."
+    " ('path-glob:function-glob' or 'type:NAME') or several that may leave handles open or release"
+    " them wrongly; expect: the test must leak exactly so many; repeat: run the body so often, and"
+    " fail only if it leaves more handles open each time."
 )
 
 
@@ -98,8 +98,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini("handles_fds", "Default of --handles-fds: true, false.", default="true")
     parser.addini(
         "handles_allow",
-        "Sites whose handles may stay open, one a line: path-glob:function-glob of a frame that"
-        " opened it, or type:NAME; comments after #.",
+        "Sites whose handles may stay open, or that may release wrongly, one a line:"
+        " path-glob:function-glob of a frame that does it, or type:NAME; comments after #.",
         type="linelist",
     )
     parser.addini(

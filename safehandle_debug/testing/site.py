@@ -1,8 +1,9 @@
-"""Sites that may leave handles open."""
+"""Sites that may leave handles open, or release them wrongly."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -15,7 +16,8 @@ class SiteError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Names the handles that some code opened, or those of one class."""
+    """Names the handles that some code opened, those of one class, or what some
+    code does."""
 
     path: str  # glob, matched from the end of the path; "" when by type
     function: str  # glob, of the function's name or its qualified name
@@ -45,7 +47,11 @@ class Site:
         """True when the handle was opened through this site."""
         if self.owner is not None:
             return history.owner == self.owner
-        return any(self._is_at(frame) for frame in history.opened)
+        return self.is_in(history.opened)
+
+    def is_in(self, stack: Iterable[Frame]) -> bool:
+        """True when the stack goes through this site."""
+        return self.owner is None and any(self._is_at(frame) for frame in stack)
 
     def _is_at(self, frame: Frame) -> bool:
         file = frame.file.replace(os.sep, "/")

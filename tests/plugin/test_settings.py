@@ -59,6 +59,51 @@ def test_allowed_site(suite, allowed):
     suite.run().assert_outcomes(passed=1)
 
 
+MISUSES = """
+    import os
+    import pytest
+
+    def close(number):
+        os.close(number)
+
+    def test_closes_behind():
+        with open(os.devnull) as file:
+            close(file.fileno())
+            with pytest.raises(OSError):
+                file.close()
+"""
+
+
+@pytest.mark.parametrize("allowed", ["test_it.py:close", "test_it.py:test_*  # on purpose"])
+def test_site_allowed_to_misuse(suite, allowed):
+    """A frame of the wrong act, by glob."""
+    suite.write(MISUSES)
+    suite.pytester.makeini(f"[pytest]\nhandles_allow =\n    {allowed}")
+    result = suite.run()
+    result.assert_outcomes(passed=1)
+    result.stdout.no_fnmatch_line("*= handles =*")
+
+
+def test_marker_allows_misuse(suite):
+    """Of its own test alone."""
+    allowed = """
+    @pytest.mark.handles(allow="test_it.py:close", reason="what a dead number does")
+    def test_closes_behind"""
+    again = MISUSES.partition("\n    def test")[2].replace("_behind", "_again")
+    source = MISUSES.replace("\n    def test_closes_behind", allowed)
+    result = suite.check(f"{source}\n    def test{again}")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["FAILED test_it.py::test_closes_again*"])
+
+
+@pytest.mark.parametrize("allowed", ["test_it.py:other", "type:FileIO"])
+def test_other_sites_may_not_misuse(suite, allowed):
+    """What opened it, or is of a class, may stay open but not be misused."""
+    suite.write(MISUSES)
+    suite.pytester.makeini(f"[pytest]\nhandles_allow = {allowed}")
+    suite.run().assert_outcomes(failed=1)
+
+
 @pytest.mark.parametrize(
     "allowed", ["other.py:opened", "test_it.py:closed", "type:SafePipeHandle"]
 )
