@@ -63,7 +63,7 @@ setup(
         Extension(
             "safehandle_debug.ledger._index",
             sources=sorted(str(path) for path in INDEX.glob("*.c")),
-            depends=[str(INDEX / "index.h"), str(CORE / "recording/format.h")],
+            depends=[*map(str, INDEX.glob("*.h")), str(CORE / "recording/format.h")],
             include_dirs=[str(INDEX), str(CORE)],
             extra_compile_args=FLAGS,
         ),

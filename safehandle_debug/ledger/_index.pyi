@@ -11,8 +11,8 @@ _Acquired = tuple[int, int, int] | None
 _Notable = Callable[[_Row, _Acquired], object]
 # stack, type, opened, closed, finalized, importing, first, newest, last close
 # (ticks), stack of that, births of all, births of the survivors, lifetimes
-# (packed u32), survivors, birth of the oldest of them (ticks).
-_Place = tuple[int, int, int, int, int, int, int, int, int, int, bytes, bytes, bytes, int, int]
+# (packed u32).
+_Place = tuple[int, int, int, int, int, int, int, int, int, int, bytes, bytes, bytes]
 
 # (number of the Handles, ids, count, oldest birth, newest, serial of the newest,
 # least value, greatest, births by part of the span).
@@ -40,7 +40,13 @@ AGE: Final[int]
 BIRTH: Final[int]
 PID: Final[int]
 
-def copied(file: mmap | bytes, starts: list[int], known: list[bytes], /) -> list[bytes]: ...
+def copied(file: mmap | bytes, starts: list[int], known: list[Slots], /) -> list[Slots]: ...
+
+@final
+class Slots:
+    def __new__(cls, packed: bytes) -> Slots: ...
+    def __len__(self) -> int: ...
+    def packed(self) -> bytes: ...
 
 @final
 class Index:
@@ -62,7 +68,7 @@ class Index:
     def prune(self, live: Set[int], /) -> None: ...
     def places(self) -> list[_Place]: ...
     def span(self) -> tuple[int, int, bytes]: ...
-    def open(self) -> bytes: ...
+    def open(self) -> Slots: ...
     def before(self, seq: int, /) -> int: ...
     def restored(self, seq: int, most_ended: int = 0, /) -> Index: ...
     def ended(self, left: bool = False, /) -> tuple[bytes, bytes]: ...
@@ -77,8 +83,8 @@ class Question:
 class Handles:
     def __new__(
         cls,
-        # (packed live slots, packed u64 of the ticks of the closes or None, state of all)
-        parts: Sequence[tuple[bytes, bytes | None, int]],
+        # (live slots, packed u64 of the ticks of the closes or None, state of all)
+        parts: Sequence[tuple[Slots | bytes, bytes | None, int]],
         inherited: int = 0,
         pid: int = 0,
         clock: tuple[int, int, float] = (0, 0, 1.0),  # ticks, ns then, ns a tick

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from safehandle_debug.ledger._index import BUCKETS, Index
+from safehandle_debug.ledger._index import BUCKETS, Index, Slots
 from safehandle_debug.ledger.verdict import Evidence
 from safehandle_debug.recording import Recording
 from safehandle_debug.recording.reader import Cursor
@@ -46,7 +46,6 @@ class Place:
     importing: int  # of those opened: while a module was being imported
     first_ns: int  # wall clock of the first acquire
     newest_ns: int  # of the latest
-    oldest_ns: int  # of the oldest that is open; 0: none is
     last_close_ns: int  # 0: none was closed
     close_stack: int  # stack id of that
     births: tuple[int, ...]  # of all: BUCKETS numbers over a Span
@@ -100,6 +99,7 @@ class Census:
             then._seq = kept
         if then._seq < seq:
             then._index.take(self._recording.chunks_between(then._seq, seq), None)
+            self._recording.release()
             then._seq = seq
             then._places = None
         return then
@@ -120,12 +120,11 @@ class Census:
                     type=type,
                     opened=opened,
                     closed=closed,
-                    live=live,
+                    live=sum(_numbers(survivors)),
                     finalized=finalized,
                     importing=importing,
                     first_ns=to_ns(first),
                     newest_ns=to_ns(newest),
-                    oldest_ns=to_ns(oldest) if live else 0,
                     last_close_ns=to_ns(last_close) if last_close else 0,
                     close_stack=close_stack,
                     births=_numbers(births),
@@ -146,14 +145,12 @@ class Census:
                     births,
                     survivors,
                     lifetimes,
-                    live,
-                    oldest,
                 ) in self._index.places()
             ]
         return self._places
 
-    def slots(self) -> bytes:
-        """Packed live slots of the handles that are open.
+    def slots(self) -> Slots:
+        """The live slots of the handles that are open.
 
         What was open without an event of its own is not among them."""
         return self._index.open()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, Self
 
 from safehandle_debug.ledger import histories
-from safehandle_debug.ledger._index import Handles, copied
+from safehandle_debug.ledger._index import Handles, Slots, copied
 from safehandle_debug.ledger.census import new_index
 from safehandle_debug.ledger.model import Ending, Exhaustion, Frame, History, ProcessInfo
 from safehandle_debug.ledger.replay import MOST_EXAMPLES, Key, Replay
@@ -28,6 +28,9 @@ _IMPORTING: Final = int(Flag.IMPORTING)
 _INHERITED: Final = int(Flag.INHERITED)
 _LATE: Final = int(Flag.LATE)
 _FD: Final = "fd"
+# From so many on it matters that what was read of the file takes memory.
+_MANY_TAKEN: Final = 100_000  # events
+_MANY_BLOCKS: Final = 64  # of live slots
 _FOLLOWED: Final = 8  # handles whose events are kept because they were asked for
 _LOOKS: Final = 2  # after a change: the header counts an event before it is committed
 MOST_ENDED: Final = 20_000  # handles that ended, the newest ones, whose slots are kept
@@ -76,7 +79,7 @@ class Ledger:
         self._alive = recording.is_alive()
         self._looks_due = _LOOKS
         self._live_count: int | None = None
-        self._slots: list[bytes] = []  # what slots() gave last
+        self._slots: list[Slots] = []  # what slots() gave last
         # What open() gave last: number of a part -> (its slots, their histories).
         self._shown: dict[int, tuple[list[RawLive], list[History]]] = {}
         self._shown_ending: Ending | None = None
@@ -99,6 +102,8 @@ class Ledger:
             self._looks_due -= 1
             new = self.recording.read_new(self._cursor)
             taken = self._replay.take(new if progress is None else _counted(new, progress))
+            if taken >= _MANY_TAKEN:
+                self.recording.release()
             changed = changed or taken > 0
             self._live_count = None
         if self._replay.open_count > 2 * self.recording.header.live + _MANY_FORGOTTEN:
@@ -202,16 +207,19 @@ class Ledger:
         found.sort(key=_serial)
         return found
 
-    def slots(self) -> list[bytes]:
-        """Packed live slots of the handles open now, or when the process
-        ended, in blocks; a block in which nothing changed since the last call
-        is the same object.  Slots with serial 0 are free."""
-        self._slots = copied(*self.recording.live_blocks(), self._slots)
+    def slots(self) -> list[Slots]:
+        """The live slots of the handles open now, or when the process ended,
+        in blocks; a block in which nothing changed since the last call is the
+        same object."""
+        file, starts = self.recording.live_blocks()
+        self._slots = copied(file, starts, self._slots)
+        if len(starts) >= _MANY_BLOCKS:
+            self.recording.release()
         return self._slots
 
     def handles(
         self,
-        parts: Iterable[tuple[bytes, bytes | None, int]] = (),
+        parts: Iterable[tuple[Slots | bytes, bytes | None, int]] = (),
         *,
         state: int = 0,
         problems: dict[int, int] | None = None,
@@ -227,7 +235,7 @@ class Ledger:
 
     def handles_of(
         self,
-        parts: Sequence[tuple[bytes, bytes | None, int]],
+        parts: Sequence[tuple[Slots | bytes, bytes | None, int]],
         *,
         problems: dict[int, int] | None = None,
         until_ns: int = 0,

@@ -142,7 +142,7 @@ class Replay:
         if len(self.exhausted) < MOST_EXHAUSTED:
             stacks: Counter[int] = Counter()
             for place in self._index.places():
-                stacks[place[0]] += place[13]
+                stacks[place[0]] += sum(memoryview(place[11]).cast("I"))
             top = [(stack, number) for stack, number in stacks.most_common(TOP) if number]
             self.exhausted.append(Exhausted(seq, self._index.open_count, top))
 

@@ -150,7 +150,8 @@ def held_at(ledger: Ledger, at_ns: int | None = None) -> tuple[list[Held], int]:
     seq = recording.seq_at(moment)
     slots = Census(recording, ledger.index).at(seq).slots()
     then = {
-        row[0]: from_slot(RawLive._make(row), recording) for row in shd.LIVE.iter_unpack(slots)
+        row[0]: from_slot(RawLive._make(row), recording)
+        for row in shd.LIVE.iter_unpack(slots.packed())
     }
     # Of what was open before the oldest event that is left, the slots alone tell.
     then |= {

@@ -76,6 +76,11 @@ class Mapping:
     def close(self) -> None:
         self._map.close()
 
+    def release(self) -> None:
+        """Gives the pages back that were read; they are the file's."""
+        if hasattr(mmap, "MADV_DONTNEED"):
+            self._map.madvise(mmap.MADV_DONTNEED)
+
     def refresh(self) -> bool:
         """Reads the header anew, and maps what the file has grown by.
 

@@ -101,6 +101,11 @@ class Recording:
         Raises RecordingError as refresh() does."""
         return self._mapping.is_behind()
 
+    def release(self) -> None:
+        """Gives the memory back that reading took: what is read again comes
+        from the file."""
+        self._mapping.release()
+
     def events(self, after: int = 0) -> Iterator[RawEvent]:
         """All recorded events with a seq above `after`, ordered by seq.
 

@@ -25,6 +25,7 @@ typedef struct {
     size_t used;
     int columns[MOST_COLUMNS];
     size_t column_count;
+    group *last; /* that was counted */
     int64_t start;
     int64_t span;
     int buckets;
@@ -34,7 +35,7 @@ static group *
 group_of(const groups *all, uint32_t process, const uint32_t *columns)
 {
     uint64_t hash = process;
-    for (size_t at = 0; at < MOST_COLUMNS; at++) {
+    for (size_t at = 0; at < all->column_count; at++) {
         hash = (hash ^ columns[at]) * 0x9E3779B97F4A7C15u;
         hash ^= hash >> 29;
     }
@@ -54,6 +55,7 @@ static bool
 grow(groups *all)
 {
     groups grown = *all;
+    grown.last = NULL;
     grown.room = all->room ? all->room * 2 : LEAST_ROOM;
     grown.groups = calloc(grown.room, sizeof(group));
     if (grown.groups == NULL) {
@@ -74,12 +76,18 @@ grow(groups *all)
 static int
 bucket_of(const groups *all, int64_t birth)
 {
-    __int128 bucket =
-        ((__int128)birth - all->start) * all->buckets / all->span;
-    if (bucket < 0) {
+    if (birth < all->start) {
         return 0;
     }
-    return bucket < all->buckets ? (int)bucket : all->buckets - 1;
+    uint64_t since = (uint64_t)birth - (uint64_t)all->start;
+    if (since >= (uint64_t)all->span) {
+        return all->buckets - 1;
+    }
+    if (since <= UINT64_MAX / MOST_BUCKETS) {
+        return (int)(since * (unsigned)all->buckets / (uint64_t)all->span);
+    }
+    return (int)((unsigned __int128)since * (unsigned)all->buckets
+                 / (uint64_t)all->span);
 }
 
 static bool
@@ -93,9 +101,13 @@ count_in(groups *all, uint32_t process, const idx_handle *handle)
         columns[at] = idx_handle_column(handle, all->columns[at]);
     }
     int64_t birth = idx_handle_number(handle, IDX_BIRTH, 0);
-    int64_t value = handle->slot->value;
-    uint64_t serial = handle->slot->serial;
-    group *counted = group_of(all, process, columns);
+    int64_t value = idx_handle_number(handle, IDX_VALUE, 0);
+    uint64_t serial = idx_handle_serial(handle);
+    group *counted = all->last;
+    if (counted == NULL || counted->process != process
+        || memcmp(counted->columns, columns, sizeof(columns)) != 0) {
+        counted = all->last = group_of(all, process, columns);
+    }
     if (counted->count++ == 0) {
         all->used++;
         counted->process = process;

@@ -11,19 +11,42 @@
 uint32_t
 idx_handle_state(const idx_handle *handle)
 {
-    const shd_live *slot = handle->slot;
-    uint32_t state =
-        handle->part->ticks != NULL ? slot->version : handle->part->state;
-    if ((state & 0xFF) == IDX_LEFT && slot->flags & SHD_FLAG_IMPORTING) {
+    uint32_t flags = (uint32_t)idx_handle_get(handle, IDX_AT_FLAGS);
+    uint32_t state = handle->part->ticks != NULL
+                         ? (uint32_t)idx_handle_get(handle, IDX_AT_VERSION)
+                         : handle->part->state;
+    if ((state & 0xFF) == IDX_LEFT && flags & SHD_FLAG_IMPORTING) {
         state += IDX_OVER - IDX_LEFT;
     }
+    const idx_table *problems = &handle->handles->problems;
     const shd_live *problem =
-        idx_table_find(&handle->handles->problems, slot->serial);
+        problems->used ? idx_table_find(problems, idx_handle_serial(handle))
+                       : NULL;
     if (problem != NULL) {
         state |= problem->type << IDX_STATE_PROBLEM;
     }
     uint32_t shown = SHD_FLAG_BORROWED | SHD_FLAG_IMPORTING;
-    return state | (slot->flags & shown) << IDX_STATE_FLAGS;
+    return state | (flags & shown) << IDX_STATE_FLAGS;
+}
+
+shd_live
+idx_handle_slot(const idx_handle *handle)
+{
+    shd_live slot = idx_pack_slot(handle->part->pack, handle->at);
+    slot.flags &= ~IDX_DISPOSED;
+    return slot;
+}
+
+/* To the nearest whole number, half to even, as nearbyint() does it; that is
+ * a call where this is two additions. */
+static inline double
+rounded(double number)
+{
+    const double most = 0x1p51, shift = 0x1.8p52;
+    if (number > -most && number < most) {
+        return number + shift - shift;
+    }
+    return __builtin_nearbyint(number);
 }
 
 static int64_t
@@ -36,7 +59,7 @@ wall(const idx_handles *handles, uint64_t ticks)
                        - handles->clock_ticks);
     }
     else {
-        elapsed = __builtin_nearbyint(elapsed * handles->ns_per_tick);
+        elapsed = rounded(elapsed * handles->ns_per_tick);
         if (!(elapsed > -4e18 && elapsed < 4e18)) {
             return 0;
         }
@@ -57,24 +80,23 @@ idx_handle_ended(const idx_handle *handle)
 uint32_t
 idx_handle_column(const idx_handle *handle, int column)
 {
-    const shd_live *slot = handle->slot;
     switch (column) {
     case IDX_STACK:
-        return slot->stack;
+        return (uint32_t)idx_handle_get(handle, IDX_AT_STACK);
     case IDX_TYPE:
-        return slot->type;
+        return (uint32_t)idx_handle_get(handle, IDX_AT_TYPE);
     case IDX_THREAD:
-        return slot->thread;
+        return (uint32_t)idx_handle_get(handle, IDX_AT_THREAD);
     case IDX_TASK:
-        return slot->task;
+        return (uint32_t)idx_handle_get(handle, IDX_AT_TASK);
     case IDX_TEST:
-        return slot->test;
+        return (uint32_t)idx_handle_get(handle, IDX_AT_TEST);
     case IDX_DETAIL:
-        return slot->detail;
+        return (uint32_t)idx_handle_get(handle, IDX_AT_DETAIL);
     case IDX_STATE:
         return idx_handle_state(handle);
     case IDX_NUMBER:
-        return (uint32_t)slot->value;
+        return (uint32_t)idx_handle_get(handle, IDX_AT_VALUE);
     default:
         return 0;
     }
@@ -83,20 +105,20 @@ idx_handle_column(const idx_handle *handle, int column)
 int64_t
 idx_handle_number(const idx_handle *handle, int number, int64_t now)
 {
-    const shd_live *slot = handle->slot;
     switch (number) {
     case IDX_SERIAL:
-        return (int64_t)slot->serial;
+        return (int64_t)idx_handle_serial(handle);
     case IDX_VALUE:
-        return slot->value;
+        return (int64_t)idx_handle_get(handle, IDX_AT_VALUE);
     case IDX_REFS:
-        return slot->refs;
+        return (int64_t)idx_handle_get(handle, IDX_AT_REFS);
     case IDX_PID:
         return (int64_t)handle->handles->pid;
     default:
         break;
     }
-    int64_t birth = wall(handle->handles, slot->ticks);
+    int64_t birth =
+        wall(handle->handles, idx_handle_get(handle, IDX_AT_TICKS));
     if (number == IDX_BIRTH) {
         return birth;
     }
@@ -112,21 +134,37 @@ idx_handle_number(const idx_handle *handle, int number, int64_t now)
 
 /* --- the Python type --- */
 
-/* Takes (slots, ticks or None, state) in, cut into parts. */
+/* Takes (Slots or packed slots, ticks or None, state) in, pack by pack. */
 static bool
-add_part(idx_handles *self, PyObject *item)
+add_part(idx_handles *self, PyObject *item, PyTypeObject *slots_type)
 {
-    PyObject *slots, *ticks;
+    PyObject *given, *ticks;
     unsigned state;
     if (!PyTuple_Check(item)
-        || !PyArg_ParseTuple(item, "SOI:Handles", &slots, &ticks, &state)) {
+        || !PyArg_ParseTuple(item, "OOI:Handles", &given, &ticks, &state)) {
         if (!PyErr_Occurred()) {
             PyErr_SetString(PyExc_TypeError,
                             "a part is (slots, ticks or None, state)");
         }
         return false;
     }
-    size_t count = (size_t)PyBytes_GET_SIZE(slots) / sizeof(shd_live);
+    PyObject *slots = Py_IS_TYPE(given, slots_type)
+                          ? Py_NewRef(given)
+                          : idx_slots_of(slots_type, given);
+    if (slots == NULL) {
+        return false;
+    }
+    bool kept = PyList_Append(self->kept, slots) == 0
+                && PyList_Append(self->kept, ticks) == 0;
+    Py_DECREF(slots);
+    if (!kept) {
+        return false;
+    }
+    const idx_slots *taken = (const idx_slots *)slots;
+    size_t count = 0;
+    for (size_t at = 0; at < taken->count; at++) {
+        count += taken->packs[at]->count;
+    }
     bool closed = ticks != Py_None;
     if (closed
         && (!PyBytes_Check(ticks)
@@ -134,28 +172,26 @@ add_part(idx_handles *self, PyObject *item)
         PyErr_SetString(PyExc_TypeError, "there is no time for each slot");
         return false;
     }
-    size_t more = (count + IDX_PART - 1) / IDX_PART;
-    if (self->count + more > UINT32_MAX / IDX_PART) {
+    if (self->count + taken->count > UINT32_MAX / IDX_PACK) {
         PyErr_SetString(PyExc_OverflowError, "too many handles");
         return false;
     }
-    idx_part *grown =
-        PyMem_Realloc(self->parts, (self->count + more + 1) * sizeof(*grown));
-    if (grown == NULL) {
-        PyErr_NoMemory();
-        return false;
-    }
-    self->parts = grown;
-    for (size_t from = 0; from < count; from += IDX_PART) {
-        idx_part *part = &self->parts[self->count++];
-        size_t left = count - from;
-        part->slots_of = Py_NewRef(slots);
-        part->ticks_of = closed ? Py_NewRef(ticks) : NULL;
-        part->slots = (const shd_live *)PyBytes_AS_STRING(slots) + from;
-        part->ticks =
-            closed ? (const uint64_t *)PyBytes_AS_STRING(ticks) + from : NULL;
-        part->count = (uint32_t)(left < IDX_PART ? left : IDX_PART);
-        part->state = state;
+    const uint64_t *when =
+        closed ? (const uint64_t *)PyBytes_AS_STRING(ticks) : NULL;
+    for (size_t at = 0; at < taken->count; at++) {
+        if (self->count == self->room) {
+            size_t room = self->room ? self->room * 2 : 64;
+            idx_part *grown =
+                PyMem_Realloc(self->parts, room * sizeof(*grown));
+            if (grown == NULL) {
+                PyErr_NoMemory();
+                return false;
+            }
+            self->parts = grown;
+            self->room = room;
+        }
+        self->parts[self->count++] = (idx_part){taken->packs[at], when, state};
+        when = closed ? when + taken->packs[at]->count : NULL;
     }
     return true;
 }
@@ -200,7 +236,9 @@ handles_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     }
     PyObject *each = PySequence_Fast(parts, "parts is no sequence");
     idx_handles *self = (idx_handles *)type->tp_alloc(type, 0);
-    if (each == NULL || self == NULL) {
+    idx_types *types = idx_types_of(type);
+    if (each == NULL || self == NULL || types == NULL
+        || (self->kept = PyList_New(0)) == NULL) {
         goto failed;
     }
     self->inherited = inherited;
@@ -210,7 +248,8 @@ handles_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     self->ns_per_tick = rate;
     self->until = until;
     for (Py_ssize_t at = 0; at < PySequence_Fast_GET_SIZE(each); at++) {
-        if (!add_part(self, PySequence_Fast_GET_ITEM(each, at))) {
+        if (!add_part(self, PySequence_Fast_GET_ITEM(each, at),
+                      types->slots)) {
             goto failed;
         }
     }
@@ -229,10 +268,7 @@ static void
 handles_dealloc(idx_handles *self)
 {
     PyTypeObject *type = Py_TYPE(self);
-    for (size_t at = 0; at < self->count; at++) {
-        Py_DECREF(self->parts[at].slots_of);
-        Py_XDECREF(self->parts[at].ticks_of);
-    }
+    Py_XDECREF(self->kept);
     PyMem_Free(self->parts);
     idx_table_clear(&self->problems);
     type->tp_free((PyObject *)self);
@@ -252,11 +288,11 @@ handles_count(idx_handles *self, PyObject *args)
     }
     size_t count = 0;
     for (size_t number = 0; number < self->count; number++) {
-        for (uint32_t at = 0; at < self->parts[number].count; at++) {
+        for (uint32_t at = 0; at < self->parts[number].pack->count; at++) {
             idx_handle handle =
-                idx_handle_at(self, (uint32_t)number * IDX_PART + at);
-            count += handle.slot->serial && idx_handle_is_own(&handle)
-                     && !(handle.slot->flags & without);
+                idx_handle_at(self, (uint32_t)number * IDX_PACK + at);
+            count += idx_handle_is_own(&handle)
+                     && !(idx_handle_get(&handle, IDX_AT_FLAGS) & without);
         }
     }
     return PyLong_FromSize_t(count);
@@ -286,12 +322,16 @@ handles_among(idx_handles *self, PyObject *serials)
         Py_CLEAR(found);
     }
     for (size_t number = 0; found != NULL && number < self->count; number++) {
-        const idx_part *part = &self->parts[number];
-        for (uint32_t at = 0; found != NULL && at < part->count; at++) {
-            const shd_live *slot = &part->slots[at];
-            if (idx_table_find(&wanted, slot->serial) != NULL) {
-                PyObject *bytes = PyBytes_FromStringAndSize((const char *)slot,
-                                                            sizeof(*slot));
+        const idx_pack *pack = self->parts[number].pack;
+        for (uint32_t at = 0; found != NULL && at < pack->count; at++) {
+            uint64_t serial = idx_pack_get(pack, IDX_AT_SERIAL, at);
+            if (!idx_bit(pack->gone, at)
+                && idx_table_find(&wanted, serial) != NULL) {
+                idx_handle handle =
+                    idx_handle_at(self, (uint32_t)number * IDX_PACK + at);
+                shd_live slot = idx_handle_slot(&handle);
+                PyObject *bytes = PyBytes_FromStringAndSize(
+                    (const char *)&slot, sizeof(slot));
                 if (bytes == NULL || PyList_Append(found, bytes) < 0) {
                     Py_CLEAR(found);
                 }
@@ -326,73 +366,3 @@ PyType_Spec idx_handles_spec = {
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
     .slots = handles_slots,
 };
-
-/* --- copies of what a process goes on changing --- */
-
-/* A slot as it was at one moment; one that never stands still (its writer
- * died) as it is. */
-static void
-copy_slot(shd_live *to, const shd_live *from)
-{
-    for (int tries = 0; tries < TRIES; tries++) {
-        uint32_t before = __atomic_load_n(&from->version, __ATOMIC_ACQUIRE);
-        memcpy(to, from, sizeof(*to));
-        __atomic_thread_fence(__ATOMIC_ACQUIRE);
-        uint32_t after = __atomic_load_n(&from->version, __ATOMIC_RELAXED);
-        if (before == after && !(before & 1)) {
-            return;
-        }
-    }
-}
-
-const char idx_copied_doc[] =
-    "copied($module, file, starts, known, /)\n--\n\n"
-    "Copies of the blocks of live slots that begin there in the file; where\n"
-    "nothing changed the very object that is known.";
-
-PyObject *
-idx_copied(PyObject *Py_UNUSED(module), PyObject *args)
-{
-    Py_buffer file;
-    PyObject *starts, *known;
-    if (!PyArg_ParseTuple(args, "y*O!O!:copied", &file, &PyList_Type, &starts,
-                          &PyList_Type, &known)) {
-        return NULL;
-    }
-    const size_t bytes = SHD_LIVE_A_BLOCK * sizeof(shd_live);
-    PyObject *copies = PyList_New(0);
-    for (Py_ssize_t at = 0; copies != NULL && at < PyList_GET_SIZE(starts);
-         at++) {
-        size_t start = PyLong_AsSize_t(PyList_GET_ITEM(starts, at));
-        if (start == (size_t)-1 || (size_t)file.len < bytes
-            || start > (size_t)file.len - bytes || start % sizeof(uint64_t)) {
-            if (!PyErr_Occurred()) {
-                PyErr_SetString(PyExc_ValueError, "no block begins there");
-            }
-            Py_CLEAR(copies);
-            break;
-        }
-        const char *block = (const char *)file.buf + start;
-        PyObject *copy =
-            at < PyList_GET_SIZE(known) ? PyList_GET_ITEM(known, at) : NULL;
-        if (copy != NULL && PyBytes_Check(copy)
-            && (size_t)PyBytes_GET_SIZE(copy) == bytes
-            && memcmp(PyBytes_AS_STRING(copy), block, bytes) == 0) {
-            Py_INCREF(copy);
-        }
-        else {
-            copy = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)bytes);
-            for (size_t slot = 0; copy != NULL && slot < SHD_LIVE_A_BLOCK;
-                 slot++) {
-                copy_slot((shd_live *)PyBytes_AS_STRING(copy) + slot,
-                          (const shd_live *)block + slot);
-            }
-        }
-        if (copy == NULL || PyList_Append(copies, copy) < 0) {
-            Py_CLEAR(copies);
-        }
-        Py_XDECREF(copy);
-    }
-    PyBuffer_Release(&file);
-    return copies;
-}

@@ -4,19 +4,24 @@
  * and never writes any, and knows nothing of the core but format.h.
  *
  *   merge.c   puts the events of several threads in order
- *   table.c   the handles that are open, by serial
+ *   packs.c   slots, packed by column
+ *   open.c    the handles that are open, by serial
  *   places.c  what each acquire stack opened, closed and still holds
  *   asked.c   answers of Python's that are asked for once
  *   moments.c copies of both, so that any moment can be had again
  *   ended.c   the handles that ended last
  *   stretches.c where the events of a handle may be
- *   module.c  the Python type that puts them together
+ *   taking.c  what each event changes in all of these
+ *   index.c   the Python type that puts them together
  *
  * and what a view needs of many handles without a Python object for each:
  *
+ *   slots.c     the handles that are open, as Python has them
  *   handles.c   the handles of a process at one moment
+ *   table.c     some of them by serial
  *   tests.c     the conditions of a filter
  *   groups.c    how many there are alike
+ *   order.c     which comes first
  *   selection.c those that pass, in some order
  *
  * All of them grow with the handles that are open at once and with the number
@@ -29,6 +34,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "packs.h"
 #include "recording/format.h"
 
 /* Shared by all the files, and checked by Python against its own numbers. */
@@ -36,12 +42,6 @@
 #define IDX_LIFETIMES 64 /* powers of two of ticks */
 
 /* --- table.c --- */
-
-/* A handle that is open is kept in the shape that the recording's own slots
- * have, so that a reader of those can read it.  `version` is the number of its
- * place here, and the uppermost bit of `flags` says that a close was asked
- * for. */
-#define IDX_DISPOSED (1u << 31)
 
 typedef struct {
     shd_live *slots; /* serial 0: free */
@@ -52,31 +52,61 @@ typedef struct {
 shd_live *idx_table_find(const idx_table *table, uint64_t serial);
 /* A new slot for a serial that is not there yet; NULL without memory. */
 shd_live *idx_table_add(idx_table *table, uint64_t serial);
-/* Makes an empty table of slots as they stood in another. */
-bool idx_table_fill(idx_table *table, const shd_live *slots, size_t count);
 void idx_table_remove(idx_table *table, shd_live *slot);
 void idx_table_clear(idx_table *table);
+
+/* --- open.c --- */
+
+typedef struct {
+    idx_pack **packs;
+    uint64_t *firsts; /* serials */
+    size_t count;     /* packs */
+    size_t room;
+    size_t used;   /* handles */
+    uint64_t last; /* the greatest serial that there was */
+} idx_open;
+
+/* Where a handle is, until another one comes or goes. */
+typedef struct {
+    size_t pack;
+    uint32_t at;
+} idx_open_at;
+
+bool idx_open_find(const idx_open *open, uint64_t serial, idx_open_at *found);
+shd_live idx_open_slot(const idx_open *open, idx_open_at place);
+/* Without memory these give false. */
+bool idx_open_change(idx_open *open, idx_open_at place, int column,
+                     uint32_t value);
+bool idx_open_dispose(idx_open *open, idx_open_at place);
+/* Adds one whose serial is not there yet. */
+bool idx_open_add(idx_open *open, const shd_live *slot);
+bool idx_open_remove(idx_open *open, idx_open_at place);
+/* A copy that costs little, and does not change with the other. */
+bool idx_open_copy(const idx_open *open, idx_open *copy);
+void idx_open_clear(idx_open *open);
 
 /* --- places.c --- */
 
 /* What was acquired with one stack and as one type. */
 typedef struct {
+    uint32_t users; /* that see it; it is copied before it changes */
     uint32_t stack;
     uint32_t type;
+    uint32_t last_close_stack;
     uint64_t opened;
     uint64_t closed;
     uint64_t finalized; /* of those closed: by a finalizer */
     uint64_t importing; /* of those opened: while a module was imported */
     uint64_t first_ticks;
-    uint64_t last_ticks;       /* of the newest acquire */
-    uint64_t last_close_ticks; /* 0: none was closed yet */
-    uint32_t last_close_stack;
+    uint64_t last_ticks;               /* of the newest acquire */
+    uint64_t last_close_ticks;         /* 0: none was closed yet */
     uint32_t births[IDX_BUCKETS];      /* of all, by when they were opened */
+    uint32_t survivors[IDX_BUCKETS];   /* of those open, the same */
     uint32_t lifetimes[IDX_LIFETIMES]; /* of those closed, by log2 of ticks */
 } idx_place;
 
 typedef struct {
-    idx_place *places;
+    idx_place **places;
     uint32_t count;
     uint32_t room;
     uint32_t *numbers; /* hash table: number of a place + 1, 0: free */
@@ -88,15 +118,20 @@ typedef struct {
 
 void idx_places_init(idx_places *places, uint64_t start, uint64_t width);
 void idx_places_clear(idx_places *places);
-/* Copies them, without the hash table or with it; false without memory. */
+/* A copy that costs little and does not change with the other, without the
+ * hash table or with it; false without memory. */
 bool idx_places_copy(const idx_places *places, idx_places *copy, bool usable);
 /* The number of the place; UINT32_MAX without memory. */
 uint32_t idx_place_of(idx_places *places, uint32_t stack, uint32_t type);
-void idx_place_opened(idx_places *places, uint32_t number, uint64_t ticks,
-                      bool importing);
-void idx_place_closed(idx_places *places, uint32_t number,
-                      const shd_live *handle, const shd_event *close);
-unsigned idx_bucket(const idx_places *places, uint64_t ticks);
+/* A handle came, by what it was acquired; false without memory. */
+bool idx_place_opened(idx_places *places, const shd_live *handle);
+bool idx_place_closed(idx_places *places, const shd_live *handle,
+                      const shd_event *close);
+/* It is of another type from now on, and counts as if it always had been. */
+bool idx_place_moved(idx_places *places, const shd_live *handle,
+                     uint32_t type);
+/* It is not open any more, and nobody knows how it ended. */
+bool idx_place_forgotten(idx_places *places, const shd_live *handle);
 
 /* --- asked.c --- */
 
@@ -169,36 +204,89 @@ Py_ssize_t idx_merge(PyObject *chunks, idx_taker take, void *context);
 /* How all stood right after an event. */
 typedef struct {
     uint64_t seq; /* of the last event before it */
-    shd_live *slots;
-    size_t count;
+    idx_open open;
     idx_places places; /* without its hash table */
-    size_t bytes;
 } idx_moment;
 
 typedef struct {
     idx_moment *moments; /* by seq */
     size_t count;
     size_t room;
-    size_t bytes;     /* of all */
+    size_t bytes;     /* that only they hold */
     uint64_t spacing; /* events from one to the next, at least */
     uint64_t events;  /* since the last one */
 } idx_moments;
 
 /* Keeps a copy when it is time for one; false without memory. */
-bool idx_moments_note(idx_moments *moments, const idx_table *table,
+bool idx_moments_note(idx_moments *moments, const idx_open *open,
                       const idx_places *places, uint64_t seq);
 /* An event came that is older than what was copied: what lacks it goes. */
 void idx_moments_cut(idx_moments *moments, uint64_t seq);
 /* The latest one at or before an event; NULL: there is none. */
 const idx_moment *idx_moments_before(const idx_moments *moments, uint64_t seq);
-/* Brings it back into an empty table and places; false without memory. */
-bool idx_moment_restore(const idx_moment *moment, idx_table *table,
+/* Brings it back; false without memory. */
+bool idx_moment_restore(const idx_moment *moment, idx_open *open,
                         idx_places *places);
 void idx_moments_clear(idx_moments *moments);
 
-/* --- handles.c: the Python type Handles --- */
+/* --- taking.c --- */
 
-#define IDX_PART 1024 /* slots of a part at most: a place in it has 10 bits */
+#define IDX_ORPHANS 4096 /* closes whose acquire has not been seen yet */
+
+/* All that is kept of the events that were taken in. */
+typedef struct {
+    uint64_t inherited;
+    uint64_t newest_seq;
+    uint64_t events;
+    idx_open open;
+    idx_places places;
+    idx_moments moments;
+    idx_ended ended;
+    idx_stretches stretches;
+    idx_asked asked;
+    PyObject *question; /* NULL, or which closes are told beside */
+    /* Closes without acquire, oldest first in the ring: of each slot `value`
+     * is the seq, `refs` kind and ending, `last_stack` the stack. */
+    idx_table orphans;
+    uint64_t ring[IDX_ORPHANS];
+    size_t ring_first;
+    size_t ring_count;
+    uint64_t *alarms; /* seqs of events that are findings by themselves */
+    size_t alarm_count;
+    size_t alarm_room;
+    bool is_past; /* of some moment: it keeps none itself */
+} idx_state;
+
+/* Takes in chunks as idx_merge does; -1 with an exception.  `notable` is
+ * called for the few events that matter; NULL: nobody wants to know. */
+Py_ssize_t idx_state_take(idx_state *state, PyObject *chunks,
+                          PyObject *notable);
+/* Tells of all closes without acquire; -1 with an exception. */
+int idx_state_settle(idx_state *state, PyObject *notable);
+/* Forgets the open handles that are not in a set of serials. */
+int idx_state_prune(idx_state *state, PyObject *live);
+void idx_state_clear(idx_state *state);
+
+/* --- slots.c: the Python type Slots --- */
+
+/* Slots of handles, as they were at some moment; they never change. */
+typedef struct {
+    PyObject_HEAD
+    idx_pack **packs;
+    size_t count;   /* packs */
+    uint64_t print; /* of the block that they were copied from */
+} idx_slots;
+
+extern PyType_Spec idx_slots_spec;
+/* Some packs, shared; NULL with an exception. */
+PyObject *idx_slots_new(PyTypeObject *type, idx_pack *const *packs,
+                        size_t count);
+/* Packed slots that Python has. */
+PyObject *idx_slots_of(PyTypeObject *type, PyObject *bytes);
+PyObject *idx_copied(PyObject *module, PyObject *args);
+extern const char idx_copied_doc[];
+
+/* --- handles.c: the Python type Handles --- */
 
 /* What became of a handle, as far as its slot does not say it.  The lowest
  * byte is its life, then how it ended (shd_ending), then the number of what is
@@ -214,12 +302,9 @@ enum {
 #define IDX_STATE_FLAGS 24
 
 typedef struct {
-    PyObject *slots_of;    /* bytes */
-    PyObject *ticks_of;    /* bytes, or NULL */
-    const shd_live *slots; /* serial 0: free */
+    const idx_pack *pack;
     const uint64_t *ticks; /* when each was closed; NULL: none was */
-    uint32_t count;
-    uint32_t state; /* of all, where `ticks` is NULL */
+    uint32_t state;        /* of all, where `ticks` is NULL */
 } idx_part;
 
 /* The handles of one process that may be shown, at one moment.  It never
@@ -227,8 +312,10 @@ typedef struct {
  * the same. */
 typedef struct {
     PyObject_HEAD
+    PyObject *kept; /* what the parts are of */
     idx_part *parts;
     size_t count;
+    size_t room;
     uint64_t inherited;
     uint64_t pid;
     uint64_t clock_ticks; /* when it was clock_ns */
@@ -261,41 +348,44 @@ enum {
     IDX_NUMBERS
 };
 
-/* One of them: its slot and what goes with it. */
+/* One of them. */
 typedef struct {
     const idx_handles *handles;
     const idx_part *part;
-    const shd_live *slot;
     uint32_t at; /* in its part */
 } idx_handle;
 
 static inline idx_handle
 idx_handle_at(const idx_handles *handles, uint32_t place)
 {
-    const idx_part *part = &handles->parts[place / IDX_PART];
-    return (idx_handle){handles, part, &part->slots[place % IDX_PART],
-                        place % IDX_PART};
+    return (idx_handle){handles, &handles->parts[place / IDX_PACK],
+                        place % IDX_PACK};
+}
+static inline uint64_t
+idx_handle_get(const idx_handle *handle, int column)
+{
+    return idx_pack_get(handle->part->pack, column, handle->at);
+}
+static inline uint64_t
+idx_handle_serial(const idx_handle *handle)
+{
+    return idx_handle_get(handle, IDX_AT_SERIAL);
 }
 /* True for one that the process itself has to close. */
 static inline bool
 idx_handle_is_own(const idx_handle *handle)
 {
-    return handle->slot->serial > handle->handles->inherited
-           && !(handle->slot->flags & SHD_FLAG_INHERITED);
+    return idx_handle_serial(handle) > handle->handles->inherited
+           && !(idx_handle_get(handle, IDX_AT_FLAGS) & SHD_FLAG_INHERITED)
+           && !idx_bit(handle->part->pack->gone, handle->at);
 }
-static inline uint64_t
-idx_handle_serial(const idx_handle *handle)
-{
-    return handle->slot->serial;
-}
+shd_live idx_handle_slot(const idx_handle *handle);
 uint32_t idx_handle_state(const idx_handle *handle);
 int64_t idx_handle_ended(const idx_handle *handle); /* ns, 0: it did not */
 uint32_t idx_handle_column(const idx_handle *handle, int column);
 int64_t idx_handle_number(const idx_handle *handle, int number, int64_t now);
 
 extern PyType_Spec idx_handles_spec;
-PyObject *idx_copied(PyObject *module, PyObject *args);
-extern const char idx_copied_doc[];
 
 /* --- tests.c: what a filter asks --- */
 
@@ -318,12 +408,22 @@ int64_t idx_question_answer(PyObject *question, const idx_handle *handle,
 PyObject *idx_groups(PyObject *handles, const uint64_t *entries, size_t count,
                      PyObject *args);
 
-/* --- selection.c: the Python type Selection --- */
+/* --- order.c --- */
 
+/* Writes the entries in the order of `keys`; 1: they stand in it already, 0,
+ * -1 with an exception. */
+int idx_order(PyObject *handles, const uint64_t *entries, size_t count,
+              PyObject *keys, bool descending, int64_t now,
+              PyTypeObject *question, uint64_t *ordered);
+
+/* --- index.c, selection.c: the Python types Index and Selection --- */
+
+extern PyType_Spec idx_index_spec;
 extern PyType_Spec idx_selection_spec;
 
 /* The types that need each other. */
 typedef struct {
+    PyTypeObject *slots;
     PyTypeObject *handles;
     PyTypeObject *question;
 } idx_types;

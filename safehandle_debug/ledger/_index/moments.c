@@ -1,22 +1,53 @@
 /* Copies of the open handles and of the counts, so that any moment can be had
  * again: the copy before it, and the events between.
  *
- * All copies together take a bounded share of memory.  When they outgrow it,
- * every other one goes and new ones are made half as often, so that a seek is
- * longer only in proportion to the recording. */
+ * A copy shares with the next one all that stayed the same.  What they hold
+ * beside what the index has itself is bounded: when they outgrow that, every
+ * other one goes and new ones are made half as often, so that a seek is longer
+ * only in proportion to the recording. */
 #include "index.h"
-
-#include <string.h>
 
 #define LEAST_EVENTS (32 * 1024) /* from one copy to the next */
 #define BYTES_AN_EVENT 16        /* copied, so that copies never dominate */
-#define MOST_BYTES (64u << 20)
+#define MOST_BYTES (32u << 20)
 #define FEWEST 2 /* copies that are kept however large they are */
+
+/* What a copy takes that shares everything. */
+static size_t
+own_bytes(const idx_open *open, const idx_places *places)
+{
+    return open->count * (sizeof(idx_pack *) + sizeof(uint64_t))
+           + places->count * sizeof(idx_place *) + sizeof(idx_moment);
+}
+
+/* What a moment holds that the one after it, or the index, does not. */
+static size_t
+held_bytes(const idx_moment *moment, const idx_open *next_open,
+           const idx_places *next_places)
+{
+    size_t bytes = own_bytes(&moment->open, &moment->places), next = 0;
+    for (size_t at = 0; at < moment->open.count; at++) {
+        uint64_t first = moment->open.firsts[at];
+        while (next < next_open->count && next_open->firsts[next] < first) {
+            next++;
+        }
+        if (next == next_open->count
+            || next_open->packs[next] != moment->open.packs[at]) {
+            bytes += idx_pack_bytes(moment->open.packs[at]);
+        }
+    }
+    for (uint32_t at = 0; at < moment->places.count; at++) {
+        if (next_places->places[at] != moment->places.places[at]) {
+            bytes += sizeof(idx_place);
+        }
+    }
+    return bytes;
+}
 
 static void
 clear_one(idx_moment *moment)
 {
-    free(moment->slots);
+    idx_open_clear(&moment->open);
     idx_places_clear(&moment->places);
 }
 
@@ -29,70 +60,63 @@ thin(idx_moments *moments)
             moments->moments[kept++] = moments->moments[at];
         }
         else {
-            moments->bytes -= moments->moments[at].bytes;
             clear_one(&moments->moments[at]);
         }
     }
     moments->count = kept;
     moments->spacing *= 2;
+    moments->bytes = 0;
+    for (size_t at = 0; at + 1 < kept; at++) {
+        const idx_moment *next = &moments->moments[at + 1];
+        moments->bytes +=
+            held_bytes(&moments->moments[at], &next->open, &next->places);
+    }
 }
 
 static bool
-copy(idx_moment *moment, const idx_table *table, const idx_places *places)
+grow(idx_moments *moments)
 {
-    moment->slots = malloc((table->used + 1) * sizeof(shd_live));
-    if (moment->slots == NULL
-        || !idx_places_copy(places, &moment->places, false)) {
-        free(moment->slots);
+    size_t room = moments->room ? moments->room * 2 : 16;
+    idx_moment *grown = realloc(moments->moments, room * sizeof(idx_moment));
+    if (grown == NULL) {
         return false;
     }
-    for (size_t at = 0; at < table->room; at++) {
-        if (table->slots[at].serial != 0) {
-            moment->slots[moment->count++] = table->slots[at];
-        }
-    }
+    moments->moments = grown;
+    moments->room = room;
     return true;
 }
 
 bool
-idx_moments_note(idx_moments *moments, const idx_table *table,
+idx_moments_note(idx_moments *moments, const idx_open *open,
                  const idx_places *places, uint64_t seq)
 {
     if (moments->spacing == 0) {
         moments->spacing = LEAST_EVENTS;
     }
-    if (++moments->events < moments->spacing) {
+    if (++moments->events < moments->spacing
+        || moments->events < own_bytes(open, places) / BYTES_AN_EVENT) {
         return true;
     }
-    size_t bytes =
-        table->used * sizeof(shd_live) + places->count * sizeof(idx_place);
-    if (moments->events < bytes / BYTES_AN_EVENT) {
-        return true;
-    }
-    if (moments->count > 0
-        && moments->moments[moments->count - 1].seq >= seq) {
+    const idx_moment *last =
+        moments->count ? &moments->moments[moments->count - 1] : NULL;
+    if (last != NULL && last->seq >= seq) {
         return true; /* a thread's late events: the next one will do */
     }
-    if (moments->count == moments->room) {
-        size_t room = moments->room ? moments->room * 2 : 16;
-        idx_moment *grown =
-            realloc(moments->moments, room * sizeof(idx_moment));
-        if (grown == NULL) {
-            return false;
-        }
-        moments->moments = grown;
-        moments->room = room;
-    }
-    idx_moment moment = {.seq = seq, .bytes = bytes};
-    if (!copy(&moment, table, places)) {
-        return false;
-    }
-    moments->moments[moments->count++] = moment;
-    moments->bytes += bytes;
-    moments->events = 0;
+    moments->bytes += last != NULL ? held_bytes(last, open, places) : 0;
     if (moments->bytes > MOST_BYTES && moments->count > FEWEST) {
         thin(moments);
     }
+    idx_moment moment = {.seq = seq};
+    if ((moments->count == moments->room && !grow(moments))
+        || !idx_open_copy(open, &moment.open)) {
+        return false;
+    }
+    if (!idx_places_copy(places, &moment.places, false)) {
+        idx_open_clear(&moment.open);
+        return false;
+    }
+    moments->moments[moments->count++] = moment;
+    moments->events = 0;
     return true;
 }
 
@@ -101,9 +125,7 @@ idx_moments_cut(idx_moments *moments, uint64_t seq)
 {
     while (moments->count > 0
            && moments->moments[moments->count - 1].seq >= seq) {
-        idx_moment *last = &moments->moments[--moments->count];
-        moments->bytes -= last->bytes;
-        clear_one(last);
+        clear_one(&moments->moments[--moments->count]);
     }
 }
 
@@ -124,11 +146,11 @@ idx_moments_before(const idx_moments *moments, uint64_t seq)
 }
 
 bool
-idx_moment_restore(const idx_moment *moment, idx_table *table,
+idx_moment_restore(const idx_moment *moment, idx_open *open,
                    idx_places *places)
 {
     idx_places_clear(places);
-    return idx_table_fill(table, moment->slots, moment->count)
+    return idx_open_copy(&moment->open, open)
            && idx_places_copy(&moment->places, places, true);
 }
 

@@ -14,14 +14,43 @@ idx_places_init(idx_places *places, uint64_t start, uint64_t width)
     *places = (idx_places){.start = start, .width = width ? width : 1};
 }
 
+static void
+leave(idx_place *place)
+{
+    if (--place->users == 0) {
+        free(place);
+    }
+}
+
 void
 idx_places_clear(idx_places *places)
 {
+    for (uint32_t number = 0; number < places->count; number++) {
+        leave(places->places[number]);
+    }
     free(places->places);
     free(places->numbers);
     places->places = NULL;
     places->numbers = NULL;
     places->count = places->room = places->numbers_room = 0;
+}
+
+/* A place that nobody else sees; NULL without memory. */
+static idx_place *
+own(idx_places *places, uint32_t number)
+{
+    idx_place *place = places->places[number];
+    if (place->users > 1) {
+        idx_place *copy = malloc(sizeof(*copy));
+        if (copy == NULL) {
+            return NULL;
+        }
+        *copy = *place;
+        copy->users = 1;
+        place->users--;
+        places->places[number] = place = copy;
+    }
+    return place;
 }
 
 static uint32_t
@@ -38,8 +67,8 @@ number_of(idx_places *places, uint32_t stack, uint32_t type)
     for (;; at = (at + 1) & (places->numbers_room - 1)) {
         uint32_t number = places->numbers[at];
         if (number == 0
-            || (places->places[number - 1].stack == stack
-                && places->places[number - 1].type == type)) {
+            || (places->places[number - 1]->stack == stack
+                && places->places[number - 1]->type == type)) {
             return &places->numbers[at];
         }
     }
@@ -49,7 +78,7 @@ static bool
 grow(idx_places *places)
 {
     uint32_t room = places->room ? places->room * 2 : LEAST_ROOM;
-    idx_place *grown = realloc(places->places, room * sizeof(idx_place));
+    idx_place **grown = realloc(places->places, room * sizeof(*grown));
     if (grown == NULL) {
         return false;
     }
@@ -63,7 +92,7 @@ grow(idx_places *places)
     places->numbers = numbers;
     places->numbers_room = room * 2;
     for (uint32_t number = 0; number < places->count; number++) {
-        const idx_place *place = &places->places[number];
+        const idx_place *place = places->places[number];
         *number_of(places, place->stack, place->type) = number + 1;
     }
     return true;
@@ -79,12 +108,12 @@ idx_places_copy(const idx_places *places, idx_places *copy, bool usable)
     while (made.room < places->count) {
         made.room *= 2;
     }
-    made.places = malloc((made.room + 1) * sizeof(idx_place));
+    made.places = malloc((made.room + 1) * sizeof(*made.places));
     if (made.places == NULL) {
         return false;
     }
-    if (places->count) {
-        memcpy(made.places, places->places, made.count * sizeof(idx_place));
+    if (made.count) {
+        memcpy(made.places, places->places, made.count * sizeof(*made.places));
     }
     if (usable && made.room) {
         made.numbers_room = made.room * 2;
@@ -94,9 +123,12 @@ idx_places_copy(const idx_places *places, idx_places *copy, bool usable)
             return false;
         }
         for (uint32_t number = 0; number < made.count; number++) {
-            const idx_place *place = &made.places[number];
+            const idx_place *place = made.places[number];
             *number_of(&made, place->stack, place->type) = number + 1;
         }
+    }
+    for (uint32_t number = 0; number < made.count; number++) {
+        made.places[number]->users++;
     }
     *copy = made;
     return true;
@@ -119,16 +151,20 @@ idx_place_of(idx_places *places, uint32_t stack, uint32_t type)
         }
         number = number_of(places, stack, type);
     }
-    idx_place *place = &places->places[places->count];
-    memset(place, 0, sizeof(*place));
+    idx_place *place = calloc(1, sizeof(*place));
+    if (place == NULL) {
+        return UINT32_MAX;
+    }
+    place->users = 1;
     place->stack = stack;
     place->type = type;
+    places->places[places->count] = place;
     *number = ++places->count;
     return *number - 1;
 }
 
-unsigned
-idx_bucket(const idx_places *places, uint64_t ticks)
+static unsigned
+bucket_of(const idx_places *places, uint64_t ticks)
 {
     if (ticks <= places->start) {
         return 0;
@@ -137,55 +173,94 @@ idx_bucket(const idx_places *places, uint64_t ticks)
     return bucket < IDX_BUCKETS ? (unsigned)bucket : IDX_BUCKETS - 1;
 }
 
+/* Merges the buckets two by two. */
 static void
+fold(uint32_t *buckets)
+{
+    for (unsigned at = 0; at < IDX_BUCKETS / 2; at++) {
+        buckets[at] = buckets[2 * at] + buckets[2 * at + 1];
+    }
+    memset(buckets + IDX_BUCKETS / 2, 0, sizeof(*buckets) * (IDX_BUCKETS / 2));
+}
+
+static bool
 widen(idx_places *places)
 {
     for (uint32_t number = 0; number < places->count; number++) {
-        uint32_t *births = places->places[number].births;
-        for (unsigned at = 0; at < IDX_BUCKETS / 2; at++) {
-            births[at] = births[2 * at] + births[2 * at + 1];
+        if (own(places, number) == NULL) {
+            return false;
         }
-        memset(births + IDX_BUCKETS / 2, 0,
-               sizeof(uint32_t) * (IDX_BUCKETS / 2));
+    }
+    for (uint32_t number = 0; number < places->count; number++) {
+        fold(places->places[number]->births);
+        fold(places->places[number]->survivors);
     }
     for (unsigned at = 0; at < IDX_BUCKETS / 2; at++) {
         places->ends[at] = places->ends[2 * at] + places->ends[2 * at + 1];
-        places->ends[IDX_BUCKETS / 2 + at] = 0;
     }
+    memset(places->ends + IDX_BUCKETS / 2, 0,
+           sizeof(*places->ends) * (IDX_BUCKETS / 2));
     places->width *= 2;
+    return true;
 }
 
 /* A clock that makes no sense (a damaged file) must not widen for ever. */
-static void
+static bool
 reach(idx_places *places, uint64_t ticks)
 {
     while (ticks > places->start
            && (ticks - places->start) / places->width >= IDX_BUCKETS
            && places->width < UINT64_MAX / 2 / IDX_BUCKETS) {
-        widen(places);
+        if (!widen(places)) {
+            return false;
+        }
     }
+    return true;
 }
 
-void
-idx_place_opened(idx_places *places, uint32_t number, uint64_t ticks,
-                 bool importing)
+/* The place of a handle, to be changed; NULL without memory. */
+static idx_place *
+changed(idx_places *places, const shd_live *handle, uint32_t type)
 {
-    reach(places, ticks);
-    idx_place *place = &places->places[number];
-    if (place->opened++ == 0) {
-        place->first_ticks = ticks;
-    }
-    place->last_ticks = ticks;
-    place->importing += importing;
-    place->births[idx_bucket(places, ticks)]++;
+    uint32_t number = idx_place_of(places, handle->stack, type);
+    return number == UINT32_MAX ? NULL : own(places, number);
 }
 
-void
-idx_place_closed(idx_places *places, uint32_t number, const shd_live *handle,
+static void
+came(const idx_places *places, idx_place *place, const shd_live *handle)
+{
+    unsigned bucket = bucket_of(places, handle->ticks);
+    if (place->opened++ == 0) {
+        place->first_ticks = handle->ticks;
+    }
+    place->last_ticks = handle->ticks;
+    place->importing += (handle->flags & SHD_FLAG_IMPORTING) != 0;
+    place->births[bucket]++;
+    place->survivors[bucket]++;
+}
+
+bool
+idx_place_opened(idx_places *places, const shd_live *handle)
+{
+    idx_place *place = reach(places, handle->ticks)
+                           ? changed(places, handle, handle->type)
+                           : NULL;
+    if (place != NULL) {
+        came(places, place, handle);
+    }
+    return place != NULL;
+}
+
+bool
+idx_place_closed(idx_places *places, const shd_live *handle,
                  const shd_event *close)
 {
-    reach(places, close->ticks);
-    idx_place *place = &places->places[number];
+    idx_place *place = reach(places, close->ticks)
+                           ? changed(places, handle, handle->type)
+                           : NULL;
+    if (place == NULL) {
+        return false;
+    }
     place->closed++;
     place->finalized += close->ending == SHD_ENDING_DROPPED
                         || close->ending == SHD_ENDING_COLLECTED;
@@ -196,5 +271,38 @@ idx_place_closed(idx_places *places, uint32_t number, const shd_live *handle,
     uint64_t life =
         close->ticks > handle->ticks ? close->ticks - handle->ticks : 0;
     place->lifetimes[life ? 63 - __builtin_clzll(life) : 0]++;
-    places->ends[idx_bucket(places, close->ticks)]++;
+    place->survivors[bucket_of(places, handle->ticks)]--;
+    places->ends[bucket_of(places, close->ticks)]++;
+    return true;
+}
+
+bool
+idx_place_moved(idx_places *places, const shd_live *handle, uint32_t type)
+{
+    idx_place *from = changed(places, handle, handle->type);
+    idx_place *to = changed(places, handle, type);
+    if (from == NULL || to == NULL) {
+        return false;
+    }
+    unsigned bucket = bucket_of(places, handle->ticks);
+    from->opened--;
+    from->importing -= (handle->flags & SHD_FLAG_IMPORTING) != 0;
+    from->births[bucket]--;
+    from->survivors[bucket]--;
+    uint64_t newest = to->last_ticks;
+    came(places, to, handle);
+    if (newest > to->last_ticks) {
+        to->last_ticks = newest;
+    }
+    return true;
+}
+
+bool
+idx_place_forgotten(idx_places *places, const shd_live *handle)
+{
+    idx_place *place = changed(places, handle, handle->type);
+    if (place != NULL) {
+        place->survivors[bucket_of(places, handle->ticks)]--;
+    }
+    return place != NULL;
 }

@@ -68,7 +68,7 @@ selection_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         }
         const idx_handles *one = (idx_handles *)each;
         for (size_t part = 0; part < one->count; part++) {
-            room += one->parts[part].count;
+            room += one->parts[part].pack->count;
         }
     }
     selection *self = (selection *)type->tp_alloc(type, 0);
@@ -84,10 +84,11 @@ selection_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     for (Py_ssize_t at = 0; at < PyTuple_GET_SIZE(handles); at++) {
         const idx_handles *one = (idx_handles *)PyTuple_GET_ITEM(handles, at);
         for (uint32_t part = 0; part < one->count; part++) {
-            for (uint32_t slot = 0; slot < one->parts[part].count; slot++) {
-                uint32_t place = part * IDX_PART + slot;
+            for (uint32_t slot = 0; slot < one->parts[part].pack->count;
+                 slot++) {
+                uint32_t place = part * IDX_PACK + slot;
                 idx_handle handle = idx_handle_at(one, place);
-                if (handle.slot->serial && idx_handle_is_own(&handle)) {
+                if (idx_handle_is_own(&handle)) {
                     self->entries[self->count++] = (uint64_t)at << 32 | place;
                 }
             }
@@ -162,106 +163,15 @@ selection_where(selection *self, PyObject *args)
         Py_XDECREF(made);
         return PyErr_Occurred() ? NULL : PyErr_NoMemory();
     }
+    if (made->count == self->count) {
+        Py_DECREF(made);
+        return Py_NewRef((PyObject *)self);
+    }
     shrink(made);
     return (PyObject *)made;
 }
 
 /* --- order --- */
-
-typedef struct {
-    uint64_t digits[2]; /* the serial, then what it is sorted by */
-    uint64_t entry;
-} sorted;
-
-/* By one digit of eight bits after the other, the least first; a digit that is
- * the same in all is passed over. */
-static void
-radix_sort(sorted **from, sorted **to, size_t count)
-{
-    for (int digit = 0; digit < 16; digit++) {
-        int word = digit / 8, shift = digit % 8 * 8;
-        size_t places[256] = {0};
-        for (size_t at = 0; at < count; at++) {
-            places[(*from)[at].digits[word] >> shift & 0xFF]++;
-        }
-        if (places[(*from)[0].digits[word] >> shift & 0xFF] == count) {
-            continue;
-        }
-        size_t before = 0;
-        for (int value = 0; value < 256; value++) {
-            size_t here = places[value];
-            places[value] = before;
-            before += here;
-        }
-        for (size_t at = 0; at < count; at++) {
-            unsigned value = (*from)[at].digits[word] >> shift & 0xFF;
-            (*to)[places[value]++] = (*from)[at];
-        }
-        sorted *swapped = *from;
-        *from = *to;
-        *to = swapped;
-    }
-}
-
-typedef struct {
-    int first;
-    int second;
-    PyObject *question; /* NULL: `first` is a number */
-} sort_key;
-
-static bool
-read_key(sort_key *key, PyObject *item, PyTypeObject *question)
-{
-    PyObject *last;
-    if (!PyTuple_Check(item)
-        || !PyArg_ParseTuple(item, "iiO", &key->first, &key->second, &last)) {
-        if (!PyErr_Occurred()) {
-            PyErr_SetString(PyExc_TypeError, "that is no order");
-        }
-        return false;
-    }
-    key->question = last == Py_None ? NULL : last;
-    int limit = last == Py_None ? IDX_NUMBERS : IDX_COLUMNS;
-    if (key->first < 0 || key->first >= limit || key->second < 0
-        || key->second >= limit
-        || (last != Py_None && !Py_IS_TYPE(last, question))) {
-        PyErr_SetString(PyExc_TypeError, "that is no order");
-        return false;
-    }
-    return true;
-}
-
-static bool
-fill(const selection *self, const sort_key *keys, bool descending, int64_t now,
-     sorted *all)
-{
-    for (size_t at = 0; at < self->count; at++) {
-        uint64_t entry = self->entries[at];
-        const sort_key *key = &keys[entry >> 32];
-        idx_handle handle = handle_of(self, entry);
-        int64_t number;
-        bool ties_too = false;
-        if (key->question == NULL) {
-            number = idx_handle_number(&handle, key->first, now);
-            ties_too = key->first == IDX_PID;
-        }
-        else {
-            number = idx_question_answer(key->question, &handle, key->first,
-                                         key->second);
-            if (number < 0) {
-                return false;
-            }
-        }
-        uint64_t digits = (uint64_t)number ^ 1ull << 63;
-        uint64_t serial = handle.slot->serial;
-        all[at] = (sorted){
-            .digits = {descending && ties_too ? ~serial : serial,
-                       descending ? ~digits : digits},
-            .entry = entry,
-        };
-    }
-    return true;
-}
 
 PyDoc_STRVAR(sorted_doc,
              "sorted($self, keys, descending, now_ns, /)\n--\n\n"
@@ -279,42 +189,25 @@ selection_sorted(selection *self, PyObject *args)
                           &descending, &now)) {
         return NULL;
     }
-    Py_ssize_t processes = PyTuple_GET_SIZE(self->handles);
     idx_types *types = idx_types_of(Py_TYPE(self));
-    if (types == NULL || PyList_GET_SIZE(keys) != processes) {
+    if (types == NULL
+        || PyList_GET_SIZE(keys) != PyTuple_GET_SIZE(self->handles)) {
         PyErr_SetString(PyExc_ValueError, "there is no key for each");
         return NULL;
     }
     /* A question may do anything to the list. */
     PyObject *held = PyList_AsTuple(keys);
-    sort_key *read = PyMem_Calloc((size_t)processes + 1, sizeof(*read));
-    sorted *all = malloc((self->count + 1) * sizeof(*all));
-    sorted *room = malloc((self->count + 1) * sizeof(*room));
-    selection *made = another(self);
-    bool failed = held == NULL || read == NULL || all == NULL || room == NULL
-                  || made == NULL;
-    if (failed && !PyErr_Occurred()) {
-        PyErr_NoMemory();
-    }
-    for (Py_ssize_t at = 0; !failed && at < processes; at++) {
-        failed =
-            !read_key(&read[at], PyTuple_GET_ITEM(held, at), types->question);
-    }
-    failed = failed || !fill(self, read, descending, now, all);
-    if (!failed && self->count > 0) {
-        radix_sort(&all, &room, self->count);
-        for (size_t at = 0; at < self->count; at++) {
-            made->entries[at] = all[at].entry;
-        }
-        made->count = self->count;
-    }
-    free(all);
-    free(room);
-    PyMem_Free(read);
+    selection *made = held != NULL ? another(self) : NULL;
+    int done = made == NULL ? -1
+                            : idx_order(self->handles, self->entries,
+                                        self->count, held, descending, now,
+                                        types->question, made->entries);
     Py_XDECREF(held);
-    if (failed) {
+    if (done != 0) {
         Py_CLEAR(made);
+        return done > 0 ? Py_NewRef((PyObject *)self) : NULL;
     }
+    made->count = self->count;
     return (PyObject *)made;
 }
 
@@ -335,10 +228,11 @@ selection_item(selection *self, Py_ssize_t at)
     }
     uint64_t entry = self->entries[at];
     idx_handle handle = handle_of(self, entry);
-    return Py_BuildValue(
-        "(Iy#LI)", (unsigned)(entry >> 32), (const char *)handle.slot,
-        (Py_ssize_t)sizeof(*handle.slot), (long long)idx_handle_ended(&handle),
-        idx_handle_state(&handle));
+    shd_live slot = idx_handle_slot(&handle);
+    return Py_BuildValue("(Iy#LI)", (unsigned)(entry >> 32),
+                         (const char *)&slot, (Py_ssize_t)sizeof(slot),
+                         (long long)idx_handle_ended(&handle),
+                         idx_handle_state(&handle));
 }
 
 PyDoc_STRVAR(find_doc, "find($self, process, serial, /)\n--\n\n"
@@ -355,8 +249,8 @@ selection_find(selection *self, PyObject *args)
     Py_ssize_t found = -1;
     for (size_t at = 0; found < 0 && at < self->count; at++) {
         uint64_t entry = self->entries[at];
-        if (entry >> 32 == process
-            && handle_of(self, entry).slot->serial == serial) {
+        idx_handle handle = handle_of(self, entry);
+        if (entry >> 32 == process && idx_handle_serial(&handle) == serial) {
             found = (Py_ssize_t)at;
         }
     }

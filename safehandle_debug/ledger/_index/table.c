@@ -1,4 +1,4 @@
-/* Open handles by serial: open addressing, linear probing, and no tombstones,
+/* Slots by serial: open addressing, linear probing, and no tombstones,
  * because a long run closes as many handles as it opens. */
 #include "index.h"
 
@@ -67,25 +67,6 @@ idx_table_add(idx_table *table, uint64_t serial)
     slot->serial = serial;
     table->used++;
     return slot;
-}
-
-bool
-idx_table_fill(idx_table *table, const shd_live *slots, size_t count)
-{
-    idx_table filled = {.room = LEAST_ROOM, .used = count};
-    while (filled.room <= count * 2) {
-        filled.room *= 2;
-    }
-    filled.slots = calloc(filled.room, sizeof(shd_live));
-    if (filled.slots == NULL) {
-        return false;
-    }
-    for (size_t at = 0; at < count; at++) {
-        *free_slot(&filled, slots[at].serial) = slots[at];
-    }
-    idx_table_clear(table);
-    *table = filled;
-    return true;
 }
 
 void

@@ -238,21 +238,39 @@ idx_tests_free(idx_tests *tests)
     }
 }
 
-/* "#123" of a serial, without an end; returns its length. */
-static size_t
-number_text(uint64_t serial, char *text)
+/* "#123" of a serial, at the end of the room. */
+typedef struct {
+    uint64_t serial;
+    size_t length; /* 0: of none yet */
+    char room[24];
+} number_text;
+
+static void
+write_number(number_text *text, uint64_t serial)
 {
-    char digits[20];
-    size_t length = 0;
-    do {
-        digits[length++] = (char)('0' + serial % 10);
-        serial /= 10;
-    } while (serial != 0);
-    text[0] = '#';
-    for (size_t at = 0; at < length; at++) {
-        text[1 + at] = digits[length - 1 - at];
+    char *end = text->room + sizeof(text->room), *at = end;
+    bool is_next = text->length != 0 && serial == text->serial + 1;
+    text->serial = serial;
+    if (is_next) {
+        /* Serials are often consecutive: counting up is quicker. */
+        while (*--at == '9') {
+            *at = '0';
+        }
+        if (*at != '#') {
+            ++*at;
+            return;
+        }
+        *at = '1';
     }
-    return length + 1;
+    else {
+        do {
+            *--at = (char)('0' + serial % 10);
+            serial /= 10;
+        } while (serial != 0);
+    }
+    at = is_next ? end - text->length : at;
+    *--at = '#';
+    text->length = (size_t)(end - at);
 }
 
 static void
@@ -261,16 +279,19 @@ have_digits(const atom *atom, const idx_handle *handles, size_t count,
 {
     const char *wanted = PyBytes_AS_STRING(atom->asked);
     size_t length = (size_t)PyBytes_GET_SIZE(atom->asked);
+    number_text text = {0};
+    const char *end = text.room + sizeof(text.room) - length;
     for (size_t at = 0; at < count; at++) {
-        if (holds[at]) {
-            char text[24];
-            size_t size = number_text(idx_handle_serial(&handles[at]), text);
-            bool found = false;
-            for (size_t from = 0; !found && from + length <= size; from++) {
-                found = memcmp(text + from, wanted, length) == 0;
-            }
-            holds[at] = found;
+        if (!holds[at]) {
+            continue;
         }
+        write_number(&text, idx_handle_serial(&handles[at]));
+        bool found = false;
+        const char *from = text.room + sizeof(text.room) - text.length;
+        for (; !found && length <= sizeof(text.room) && from <= end; from++) {
+            found = *from == *wanted && memcmp(from, wanted, length) == 0;
+        }
+        holds[at] = found;
     }
 }
 
@@ -303,13 +324,45 @@ compare(const atom *atom, const idx_handle *handles, size_t count, int64_t now,
     }
 }
 
+/* How many of the handles are of one pack and alike in a column; 0: nobody
+ * knows without looking at each. */
+static size_t
+alike(const idx_handle *handles, size_t count, int column)
+{
+    static const int packed[IDX_COLUMNS] = {
+        [IDX_STACK] = IDX_AT_STACK,   [IDX_TYPE] = IDX_AT_TYPE,
+        [IDX_THREAD] = IDX_AT_THREAD, [IDX_TASK] = IDX_AT_TASK,
+        [IDX_TEST] = IDX_AT_TEST,     [IDX_DETAIL] = IDX_AT_DETAIL,
+    };
+    if (column == IDX_NONE) {
+        return count;
+    }
+    const idx_part *part = handles[0].part;
+    if (packed[column] == 0
+        || part->pack->columns[packed[column]].width != 0) {
+        return 0;
+    }
+    size_t run = 1;
+    while (run < count && handles[run].part == part) {
+        run++;
+    }
+    return run;
+}
+
 static bool
 ask(const atom *atom, const idx_handle *handles, size_t count, uint8_t *holds)
 {
     question *self = (question *)atom->asked;
     uint32_t one = 0, other = 0;
     int64_t answer = -1; /* to those two, which mostly are the next one's */
-    for (size_t at = 0; at < count; at++) {
+    size_t run = 0;      /* handles from here on that have the same answer */
+    for (size_t at = 0; at < count; at++, run = run ? run - 1 : 0) {
+        if (run == 0
+            && (at == 0 || handles[at].part != handles[at - 1].part)) {
+            size_t first = alike(&handles[at], count - at, atom->first);
+            size_t second = alike(&handles[at], count - at, atom->second);
+            run = first < second ? first : second;
+        }
         if (!holds[at]) {
             continue;
         }
@@ -324,7 +377,15 @@ ask(const atom *atom, const idx_handle *handles, size_t count, uint8_t *holds)
                 return false;
             }
         }
-        holds[at] = answer != 0;
+        if (run == 0) {
+            holds[at] = answer != 0;
+            continue;
+        }
+        if (answer == 0) {
+            memset(holds + at, 0, run);
+        }
+        at += run - 1;
+        run = 1;
     }
     return true;
 }

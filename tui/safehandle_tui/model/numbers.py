@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from safehandle_debug.ledger import Event, Frame
-from safehandle_debug.ledger._index import Index
+from safehandle_debug.ledger._index import Index, Slots
 from safehandle_debug.ledger.census import Census, evidence_of
 from safehandle_debug.ledger.histories import event_of
 from safehandle_debug.ledger.names import Names
@@ -68,8 +68,8 @@ class Numbers:
 
     # --- moments ---
 
-    def open_at(self, seq: int) -> bytes:
-        """Packed slots of the handles that were open right after an event."""
+    def open_at(self, seq: int) -> Slots:
+        """The slots of the handles that were open right after an event."""
         return self._now.at(seq).slots()
 
     def left(self, began: int) -> tuple[bytes, bytes]:

@@ -338,7 +338,8 @@ class Builder:
         if track is not None and track.numbers is not None and not self._seqs:
             closes = track.numbers.closed_at(row.key)
         detail = site_detail(row, self._files, cwd=self._cwd(process), closes=closes)
-        kept = self._kept_by(row.rows[0]) if len(row.rows) else None
+        # Of the past nobody was asked: its rows need not be looked for.
+        kept = self._kept_by(row.rows[0]) if len(row.rows) and not self._seqs else None
         return replace(detail, kept=kept)
 
     def _alarm(self, row: AlarmRow) -> Card:
