@@ -97,7 +97,7 @@ cost: $(VENV)/installed ## Measures the costs and writes the page about them
 docs: $(VENV)/installed ## The documentation, in build/site; a warning is an error
 	$(BIN)/python -m mkdocs build --strict
 
-screenshot: $(VENV)/installed ## Draws the README's picture anew
+screenshot: $(VENV)/installed ## Draws the pictures of README and docs anew
 	$(BIN)/python docs/screenshot.py
 
 clean: ## Removes everything that was built

@@ -39,14 +39,23 @@ def way(view: View | None, spec: ViewSpec, more: Sequence[str], cells: int) -> L
         return (name, (_SIGN + _SIGN.join(last), "accent"))
     for start in (("safehandle", first, process), (first, process), (process,)):
         # Another pid is no reason for another line.
-        if cell_width(_SIGN.join((*start, *last))) + _DIGITS - digits <= cells:
+        used = cell_width(_SIGN.join((*start, *last))) + _DIGITS - digits
+        if used <= cells:
             break
     title, rest = start[0], start[1:]
     return (
         (title, "title"),
         ("".join(_SIGN + part for part in rest), "muted"),
         ("".join(_SIGN + part for part in last), "accent"),
+        *_how(view, cells - used),
     )
+
+
+def _how(view: View, cells: int) -> Line:
+    """How it was recorded, where there is room."""
+    infos = [row.info for row in view.processes if row.info is not None]
+    text = f"   python {infos[0].python}  level {infos[0].level}" if infos else ""
+    return ((text, "muted"),) if 0 < cell_width(text) < cells else ()
 
 
 def _process(view: View, spec: ViewSpec) -> tuple[str, int]:

@@ -146,11 +146,7 @@ class MainScreen(Commands):
         state = badge(view.state if view else "waiting", paused=self.spec.paused, past=past)
         right = (*right, state)
         room = cells - line_width(right) - 5
-        left = way(view, self.spec, more, room)
-        infos = [each.info for each in view.processes if each.info] if view is not None else []
-        if infos and line_width(left) + 30 < room:
-            left = (*left, (f"   python {infos[0].python}  level {infos[0].level}", "muted"))
-        return ends(left, right, cells)
+        return ends(way(view, self.spec, more, room), right, cells)
 
     def _paint_processes(self, view: View) -> None:
         rows = entries(view.processes)
