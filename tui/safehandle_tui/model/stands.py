@@ -10,7 +10,7 @@ from typing import Final
 
 from safehandle_debug.findings import Finding
 from safehandle_debug.ledger import Ledger, ProcessInfo
-from safehandle_debug.ledger._index import Handles
+from safehandle_debug.ledger._index import Handles, Slots
 from safehandle_debug.ledger.histories import ENDINGS, from_events
 from safehandle_debug.ledger.selecting import LIVES, Chooser, Life
 from safehandle_debug.ledger.watched import is_finalizer, is_watched
@@ -26,7 +26,7 @@ _CLOSES: Final = (EventKind.CLOSE, EventKind.INVALIDATE)
 _OVER: Final = LIVES.index("ended")
 _ENDING_CODES: Final = {name: code for code, name in ENDINGS.items()}
 _U64: Final = struct.Struct("=Q")
-_Part = tuple[bytes, bytes | None, int]  # slots, ticks of their closes, state
+_Part = tuple[Slots | bytes, bytes | None, int]  # slots, ticks of their closes, state
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class Stands:
         self._every_of: Stand | None = None  # the current one of then
         self._ended: tuple[bytes, bytes] | None = None  # their slots
 
-    def at(self, slots: bytes, cwd: str) -> Stand:
+    def at(self, slots: Slots, cwd: str) -> Stand:
         """The handles that were open at a moment, from their slots."""
         return self._standing(self._ledger.handles_of([(slots, None, 0)]), cwd, None)
 
