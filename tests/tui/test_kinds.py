@@ -2,45 +2,36 @@
 
 from __future__ import annotations
 
-from safehandle_tui.model.kinds import group_by_kind
-from safehandle_tui.model.rows import Bunch
+from pathlib import Path
+
+from safehandle_tui.model.feed import Feed, ViewSpec
+from safehandle_tui.model.kinds import KindRow
+from support_programs import run_program
+
+SERVER = """
+    import os, signal, socket
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        clients, served = [], []
+        for _ in range(9):
+            clients.append(socket.create_connection(server.getsockname()))
+            served.append(server.accept()[0])
+        for each in served[:4]:
+            each.close()
+        number = served.pop().detach()
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
 
 
-def bunch(owner: str, count: int) -> Bunch:
-    """So many open sockets."""
-    return Bunch(
-        process="p",
-        site_key=("app.py", 1, "serve"),
-        site="app.py:1 serve",
-        kind="socket",
-        owner=owner,
-        actor="",
-        opened=(),
-        life="open",
-        problem="",
-        importing=False,
-        borrowed=False,
-        count=count,
-        oldest_ns=1,
-        newest_ns=2,
-        least=3,
-        greatest=9,
-        births=(count,),
-    )
-
-
-def test_an_owner_that_came_later_is_counted_with_what_it_owns() -> None:
-    """As of accept(): the socket object is made for a number that is open, and
-    was counted as nobody's."""
-    totals = {("socket", "socket"): (1, 1), ("socket", "raw"): (9, 3)}
-    rows = {row.owner: row for row in group_by_kind([bunch("socket", 5), bunch("raw", 1)], totals)}
-    assert (rows["socket"].open, rows["socket"].opened, rows["socket"].closed) == (5, 6, 1)
-    assert (rows["raw"].open, rows["raw"].opened, rows["raw"].closed) == (1, 4, 3)
-
-
-def test_what_agrees_is_left_alone() -> None:
-    """Also where everything is closed."""
-    totals = {("socket", "socket"): (7, 2), ("socket", "raw"): (4, 4)}
-    rows = {row.owner: row for row in group_by_kind([bunch("socket", 5)], totals)}
-    assert (rows["socket"].opened, rows["socket"].closed) == (7, 2)
-    assert (rows["raw"].open, rows["raw"].opened) == (0, 4)
+def test_sockets_of_a_server_count_as_sockets(tmp_path: Path) -> None:
+    """Also those of accept(), whose object is made for a number that is open,
+    and also when they are closed; one that was detached is nobody's."""
+    (path,) = run_program(SERVER, tmp_path, level="full,fds=on").recordings
+    feed = Feed([str(path)])
+    view = feed.poll(ViewSpec(mode="kinds"))
+    feed.close()
+    assert view is not None
+    rows: dict[tuple[str, str], KindRow] = {row.key: row for row in view.rows}
+    sockets, raw = rows["socket", "socket"], rows["socket", "raw"]
+    assert (sockets.open, sockets.opened, sockets.closed) == (14, 18, 4)
+    assert (raw.open, raw.opened, raw.closed) == (1, 1, 0)
+    assert all(row.opened == row.open + row.closed for row in rows.values())

@@ -12,7 +12,6 @@ from safehandle_tui.model.text import Line, Role, Span, age, count, plural
 
 __all__ = ["KIND_COLUMNS", "KindRow", "group_by_kind", "map_lines"]
 
-_NOBODY: Final = "raw"  # the owner of what no object owns
 _FREE: Final = "·"
 _SEVERAL: Final = "+"  # more than one handle in a cell of the map
 
@@ -48,13 +47,12 @@ def group_by_kind(
     groups: dict[tuple[str, str], list[Bunch]] = {key: [] for key in totals}
     for bunch in bunches:
         groups.setdefault((bunch.kind, bunch.owner), []).append(bunch)
-    counted = _with_their_owners(groups, totals)
     found = []
     for (kind, owner), members in groups.items():
         alive = [bunch for bunch in members if bunch.is_open]
         number = sum(bunch.count for bunch in alive)
         known = sum(bunch.count for bunch in members)
-        opened, closed = counted.get((kind, owner), (known, known - number))
+        opened, closed = totals.get((kind, owner), (known, known - number))
         wrong = any(bunch.mark[0] == "✗" for bunch in members)
         found.append(
             KindRow(
@@ -70,22 +68,6 @@ def group_by_kind(
             )
         )
     return found
-
-
-def _with_their_owners(
-    groups: Mapping[tuple[str, str], Sequence[Bunch]],
-    totals: Mapping[tuple[str, str], tuple[int, int]],
-) -> dict[tuple[str, str], tuple[int, int]]:
-    """The totals, with handles that got their owner later counted there."""
-    counted = dict(totals)
-    for (kind, owner), members in groups.items():
-        opened, closed = totals.get((kind, owner), (0, 0))
-        late = sum(bunch.count for bunch in members if bunch.is_open) - (opened - closed)
-        if late > 0 and owner != _NOBODY and (kind, _NOBODY) in counted:
-            counted[kind, owner] = (opened + late, closed)
-            before, gone = counted[kind, _NOBODY]
-            counted[kind, _NOBODY] = (max(gone, before - late), gone)
-    return counted
 
 
 KIND_COLUMNS: Final[tuple[Column[KindRow], ...]] = (

@@ -11,7 +11,6 @@ from safehandle_debug.ledger.verdict import Evidence, merged
 from safehandle_debug.recording import RawEvent, Recording, TypeInfo
 from safehandle_debug.recording import format as shd
 from safehandle_tui.model.rows import SiteKey
-from safehandle_tui.model.text import clean
 
 __all__ = ["Numbers"]
 
@@ -41,11 +40,11 @@ class Numbers:
         return {key: merged(parts) for key, parts in found.items()}
 
     def types(self) -> dict[tuple[str, str], tuple[int, int]]:
-        """(kind, owner) -> (opened, closed)."""
+        """(kind, owner) -> (opened, closed), by the owner that each had last."""
         found: dict[tuple[str, str], tuple[int, int]] = {}
         for place in self._now.places():
-            type = self._recording.type(place.type)
-            key = (clean(type.kind), clean(type.name))
+            names = self._names
+            key = (names.kind(place.type), names.owner(place.type, place.stack))
             opened, closed = found.get(key, (0, 0))
             found[key] = (opened + place.opened, closed + place.closed)
         return found
