@@ -41,6 +41,10 @@ def collect(
             break
         gc.collect(generation)
         left = still_open(left)
+    if left:
+        # What was closed, or waited for, where the watch does not see it.
+        _native.watch_reconcile()
+        left = still_open(left)
     return left
 
 

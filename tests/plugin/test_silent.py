@@ -211,3 +211,22 @@ def test_plugins_that_run_tests_may_keep_descriptors(suite, name):
     )
     result.assert_outcomes(passed=2, errors=1)
     result.stdout.fnmatch_lines([f"1 leak   {name}_of_mine.py:3: in keep *::test_own"])
+
+
+def test_children_that_the_kernel_reaps(suite):
+    """Nobody waits for them, and none is left."""
+    suite.check("""
+        import os
+        import signal
+
+        import pytest
+
+        def test_ignored():
+            before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+            for _ in range(3):
+                if os.fork() == 0:
+                    os._exit(0)
+            with pytest.raises(ChildProcessError):
+                os.waitpid(-1, 0)
+            signal.signal(signal.SIGCHLD, before)
+        """).assert_outcomes(passed=1)
