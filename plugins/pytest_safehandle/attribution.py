@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import _thread
 import threading
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any, Final
 
 import pytest
@@ -102,19 +102,19 @@ class Scopes:
     """The fixtures of a session that are in use, and what they opened."""
 
     def __init__(self) -> None:
-        self._wider: list[Scope] = []  # class to session, in order of set-up
-        self._own: list[Scope] = []  # of the running test
+        self.wider: list[Scope] = []  # class to session, in order of set-up
+        self.own: list[Scope] = []  # of the running test, function-scoped
         self._nested: list[Scope] = []  # being set up now, outermost first
 
     def begin(self, fixture: pytest.FixtureDef[Any], request: pytest.FixtureRequest) -> Scope:
         """A fixture is about to be set up."""
         scope = Scope(fixture, _xunit_owner(fixture, request))
         if fixture.scope != "function":
-            for earlier in self._wider:
+            for earlier in self.wider:
                 earlier.replaced |= earlier.fixture is fixture
-            self._wider.append(scope)
+            self.wider.append(scope)
         else:
-            self._own.append(scope)
+            self.own.append(scope)
         self._nested.append(scope)
         return scope
 
@@ -124,23 +124,23 @@ class Scopes:
         if high == low:
             return
         scope.opened.append((low, high))
-        for inner in (*self._wider, *self._own):
+        for inner in (*self.wider, *self.own):
             if inner is not scope:
                 scope.opened = list(_without(scope.opened, inner.opened))
 
     def discard(self, scope: Scope) -> None:
         """Its set-up failed, or it has been judged."""
-        for scopes in (self._wider, self._own, self._nested):
+        for scopes in (self.wider, self.own, self._nested):
             if scope in scopes:
                 scopes.remove(scope)
 
     def end_test(self) -> None:
         """Forgets the fixtures of the test that has been judged."""
-        self._own.clear()
+        self.own.clear()
 
     def ended(self) -> list[Scope]:
         """The wider fixtures that are over and not yet judged."""
-        return [scope for scope in self._wider if scope.is_over] if self._wider else []
+        return [scope for scope in self.wider if scope.is_over]
 
     def suspects(self, mark: int) -> tuple[set[int], set[int]]:
         """The open handles of the test and its own fixtures, which were opened
@@ -160,19 +160,15 @@ class Scopes:
     def in_use(self) -> list[Scope]:
         """The wider fixtures that are not over, widest first."""
         order = ("session", "package", "module", "class")
-        active = [scope for scope in self._wider if not scope.is_over]
+        active = [scope for scope in self.wider if not scope.is_over]
         return sorted(active, key=lambda scope: order.index(scope.scope))
 
     def find(self, serial: int) -> Scope | None:
         """The fixture that a handle belongs to; None: the test."""
-        for scope in (*self._own, *self._wider):
+        for scope in (*self.own, *self.wider):
             if scope.owns(serial):
                 return scope
         return None
-
-    def own(self) -> Sequence[Scope]:
-        """The function-scoped fixtures of the running test."""
-        return self._own
 
 
 def _without(

@@ -22,19 +22,21 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Callable, Generator
+from _thread import _count as thread_count
+from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import pytest
 
 from pytest_safehandle import HandleCheckWarning
-from pytest_safehandle.attribution import Scopes, other_threads, thread_names
+from pytest_safehandle.attribution import Scopes, thread_names
 from pytest_safehandle.hooks import HookFailed
 from pytest_safehandle.recorder import Recorder, join_session, leave_session, prepare_path
 from pytest_safehandle.run import Run
 from pytest_safehandle.settings import Settings, read_settings
 from pytest_safehandle.summary import SUMMARY, ControllerSummary, Summary
 from safehandle_debug import _native
+from safehandle_debug._native import newest_serial, open_since, problem_count, set_test
 from safehandle_debug.session import SESSION_VARIABLE, SessionError
 
 if TYPE_CHECKING:
@@ -48,8 +50,8 @@ T = TypeVar("T")
 _RECORDER = pytest.StashKey[Recorder]()
 _SESSION = pytest.StashKey["HandlesSession"]()
 _NO_THREADS: Final[frozenset[str]] = frozenset()
-# Names of the tests that run now, one in another: pytester runs pytest in a test.
-_marked: list[str] = []
+# The test that runs now: pytester runs a session in the test of another.
+_current: list[str | None] = [None]
 
 
 def start_early(config: pytest.Config) -> None:
@@ -140,12 +142,13 @@ class HandlesSession:
         self._mark = 0  # newest serial when it began
         self._threads = _NO_THREADS  # names of those that ran before it
         self._is_running = False  # not yet judged, and what events are marked with
+        self._outside = _current[0]  # what they are marked with between its tests
         self._in_phase = False  # between the beginning and the end of a phase's hook
         self._judge: Judge | None = None
         self._began_ns = time.time_ns()
-        self._first = _native.newest_serial()
+        self._first = newest_serial()
         self._configured = self._first
-        self._problems = _native.problem_count()
+        self._problems = problem_count()
         self._sees_reports = False
         self._broken = False
         self._troubles: list[str] = []
@@ -213,16 +216,15 @@ class HandlesSession:
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection(self) -> None:
         # What plugins open for the whole session is theirs.
-        self._configured = _native.newest_serial()
+        self._configured = newest_serial()
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        for item in items:
-            if item.get_closest_marker("handles") is not None:
-                from pytest_safehandle.markers import read_marker
+        for item in _marked(items):
+            from pytest_safehandle.markers import read_marker
 
-                self._markers[item.nodeid] = read_marker(item)
-                self._is_strict = True
+            self._markers[item.nodeid] = read_marker(item)
+            self._is_strict = True
 
     # The life of a test.
 
@@ -232,7 +234,7 @@ class HandlesSession:
     ) -> Generator[None, object, object]:
         scopes = self._scopes
         scope = scopes.begin(fixturedef, request)
-        before = _native.newest_serial()
+        before = newest_serial()
         threads = thread_names()
         try:
             result = yield
@@ -240,7 +242,7 @@ class HandlesSession:
             scopes.discard(scope)
             raise
         scope.threads = thread_names() - threads
-        scopes.end(scope, before, _native.newest_serial())
+        scopes.end(scope, before, newest_serial())
         return result
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -252,7 +254,7 @@ class HandlesSession:
             self._failed(error)
             raise
         self._in_phase = False
-        if _native.problem_count() != self._problems:
+        if problem_count() != self._problems:
             self._fail_misuse(again=True)
         return result
 
@@ -273,7 +275,7 @@ class HandlesSession:
         if item.__dict__.get("_excinfo"):
             # A unittest's: pytest raises it only when it makes the report.
             self._see_reports()
-        if _native.problem_count() != self._problems:
+        if problem_count() != self._problems:
             self._fail_misuse(again=True)
         return result
 
@@ -285,13 +287,13 @@ class HandlesSession:
         try:
             result = yield
             self._in_phase = False
-            if _native.problem_count() != self._problems:
+            if problem_count() != self._problems:
                 self._fail_misuse(again=False)
             mark = self._mark
             if (
-                (_native.newest_serial() != mark and _native.open_since(mark))
+                (newest_serial() != mark and open_since(mark))
                 or self._is_strict
-                or self._scopes.ended()
+                or (self._scopes.wider and self._scopes.ended())
             ):
                 self._judge_test()
             return result
@@ -312,19 +314,20 @@ class HandlesSession:
         self._is_running = self._in_phase = True
         self._item = item
         self._run = None
-        self._mark = _native.newest_serial()
-        self._threads = thread_names() if other_threads() else _NO_THREADS
-        name = item.nodeid
-        _marked.append(name)
-        _native.set_test(name)
-        if self.settings.abandoned != "ignore":
+        self._mark = newest_serial()
+        # Threads are counted by Python for itself, of whatever kind they are.
+        self._threads = thread_names() if thread_count() else _NO_THREADS
+        _current[0] = name = item.nodeid
+        set_test(name)
+        if self._is_strict and self.settings.abandoned != "ignore":
             self._made_run().seq = self._guard(lambda: self.judge.reader.newest_seq(), 0)
 
     def _end(self) -> None:
         self._is_running = False
-        self._scopes.end_test()
-        _marked.pop()
-        _native.set_test(_marked[-1] if _marked else None)
+        if self._scopes.own:
+            self._scopes.end_test()
+        _current[0] = self._outside
+        set_test(self._outside)
 
     def _made_run(self) -> Run:
         """What is known of the test, for those of which something is to be known."""
@@ -338,7 +341,7 @@ class HandlesSession:
         marker = self._markers.get(item.nodeid)
         if marker is None or not marker.repeat:
             return 0
-        self._made_run().iterations = (_native.newest_serial(),)
+        self._made_run().iterations = (newest_serial(),)
         return marker.repeat
 
     def _failed(self, error: BaseException) -> None:
@@ -412,7 +415,7 @@ class HandlesSession:
 
     def _misuses(self, run: Run) -> str | None:
         """What went wrong since the last question; None: nothing."""
-        count = _native.problem_count()
+        count = problem_count()
         if count == self._problems:
             return None
         marker = self._markers.get(run.item.nodeid)
@@ -426,7 +429,7 @@ class HandlesSession:
             report.sections.append(("Handles misused", misused))
         if run.judged or run.sectioned:
             return
-        if not _native.open_since(run.mark):
+        if not open_since(run.mark):
             return
         text = self.judge.still_open(run, torn_down=report.when == "teardown")
         if text is not None:
@@ -458,12 +461,12 @@ class HandlesSession:
 
     def _finish(self) -> dict[str, Any]:
         counted = self.settings.abandoned != "ignore" or (
-            self._config.get_verbosity("handles") > 0 and _native.newest_serial() != self._first
+            self._config.get_verbosity("handles") > 0 and newest_serial() != self._first
         )
         told: dict[str, Any] = {}
         settings = self.settings
         wanted = counted or settings.json is not None or settings.baseline is not None
-        if self._judge is not None or wanted or _native.open_since(self._configured):
+        if self._judge is not None or wanted or open_since(self._configured):
             late = [] if self._judge is None else self.judge.late()
             told = {**self.judge.finish(self._configured), "late": late}
         lost = self.recorder.fault()
@@ -472,10 +475,25 @@ class HandlesSession:
         return told
 
 
+def _marked(items: list[pytest.Item]) -> Iterator[pytest.Item]:
+    """Those that have a handles marker, of their own or of a class or module."""
+    parent: object | None = None
+    inherited = False
+    for item in items:
+        if item.parent is not parent:
+            parent = item.parent
+            inherited = item.parent is not None and (
+                item.parent.get_closest_marker("handles") is not None
+            )
+        own = item.own_markers
+        if inherited or (own and any(mark.name == "handles" for mark in own)):
+            yield item
+
+
 def _repeat(run: Run, times: int) -> None:
     """Runs the body until it has run so many times; the first time is over."""
     item = run.item
-    run.iterations = (*run.iterations, _native.newest_serial())
+    run.iterations = (*run.iterations, newest_serial())
     for number in range(2, times + 1):
         if vars(item).get("_excinfo"):
             return  # of a unittest that failed
@@ -484,7 +502,7 @@ def _repeat(run: Run, times: int) -> None:
         except BaseException as error:
             error.add_note(f"when the body ran for the {number}. of {times} times")
             raise
-        run.iterations = (*run.iterations, _native.newest_serial())
+        run.iterations = (*run.iterations, newest_serial())
 
 
 class _Reports:
