@@ -1,10 +1,10 @@
 """What the screen costs whoever looks, and the program that is looked at.
 
-    python benchmarks/tui.py [name...]
+    python benchmarks/tui.py [--json] [start] [live] [seek] [follow] [watched]
 
-Everything is CPU time, on real recordings and live programs; the ratios and the
-targets beside them are what counts.  Takes some minutes and 1 GB in the folder
-for temporary files.
+Everything is CPU time or memory, on real recordings and live programs, beside
+what it may be at most.  Takes some minutes and 2 GB in the folder for temporary
+files.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -26,20 +26,26 @@ from measure import program_ns
 from safehandle_tui.model.columns import HANDLE_COLUMNS, Sort, lay_out, row_line
 from safehandle_tui.model.feed import Feed, View, ViewSpec
 from safehandle_tui.model.shelf import HandleRows, Shelf
+from table import Row, show
 
 from safehandle_debug.ledger import Ledger, parse_filter
 from safehandle_debug.recording import open_recording
 
 FEW, MANY = 1_000, 1_000_000  # live handles
 EVENTS = 10_000_000
+EVENTS_OF_LIVE = 2 * MANY
 ALIVE = 10_000  # handles that are open at once while those are recorded
 RATE = 100_000  # events a second
 SCREEN, CELLS = 34, 120  # rows, and their length
 FRAMES = 300
+SEEKS = 30
+FEED_MB, A_HANDLE = 45, 100  # memory: of the app, and bytes a handle
+FILTERS = ("value>500000", "kind:token", "used", "/us[e]d/", "!site:kept refs:1 age>1ms")
 SECONDS = 10.0
 VIEWERS = 4
 PAIRS = 300_000  # handles that the watched program opens and closes
 HANDLES = ViewSpec(mode="handles", sort=Sort("age", True))
+SITES = ViewSpec()
 
 # A handle that costs nothing but its events.
 TOKEN = """
@@ -168,39 +174,62 @@ def view_of(feed: Feed, spec: ViewSpec) -> View:
     return view
 
 
-def tell(what: str, value: str, target: str) -> None:
-    print(f"{what:<44} {value:>28}   {target}", flush=True)
-
-
-def live(folder: str) -> None:
+def live(folder: str) -> Iterator[Row]:
     """A table of a thousand handles, and one of a million."""
-    few = screen_ms(folder, FEW)
-    many = screen_ms(folder, MANY)
-    tell(f"a screen of {FEW:,} handles", f"{few:.2f} ms", "")
-    tell(f"a screen of {MANY:,} handles", f"{many:.2f} ms {many / few:.2f}x", "1.2x")
+    few, many = recorded(LIVE, FEW, folder), recorded(LIVE, MANY, folder)
+    feed, small = Feed([str(many)]), Feed([str(few)])
+    first = spent_ms(view_of, feed, SITES)
+    yield milliseconds(f"first view of {MANY:,} handles", first, 350)
+    for each in (feed, small):
+        while each.poll(replace(SITES, marks=(time.time_ns(),))) is None:
+            pass  # a large recording is read with the second view
+    (_, few_shelf), (view, shelf) = shelf_of(small), shelf_of(feed)
+    now_ns = view.now_ns
+    before, after = screen_ms(few_shelf, now_ns), screen_ms(shelf, now_ns)
+    yield milliseconds(f"a screen of {MANY:,} rows", after, 4, "DataTable 41 ms")
+    yield Row(f"  against one of {FEW:,}", after / before, "x", 1.2, f"{before:.2f} ms", "")
+    for text in FILTERS:
+        wanted = parse_filter(text)
+        shelf.where(wanted, now_ns)  # what the names say is kept
+        taken = fastest_ms(shelf.where, wanted, now_ns)
+        yield milliseconds(f"  filter {text}", taken, 15, "none has one")
+    for column in ("site", "value", "age"):
+        sort = partial(shelf.ordered, column, descending=False, now_ns=now_ns)
+        yield milliseconds(f"  sort by {column}", fastest_ms(sort), 100, "fastdatatable 280 ms")
+    yield from seeks(feed, many, EVENTS_OF_LIVE, f"{MANY:,} open")
+    for each in (feed, small):
+        each.close()
+    for path, number in ((few, FEW), (many, MANY)):
+        with viewing(str(path), folder, 5) as viewer:
+            megabytes = float(next(viewer.lines).split()[2])
+        most = FEED_MB + number * A_HANDLE / 1e6
+        each_b = f"{(megabytes - FEED_MB) * 1e6 / number:.0f} B each" if number == MANY else ""
+        what = f"memory of the app, {number:,} handles"
+        yield Row(what, megabytes, "MB", most, each_b, "memray live 55-59 MB")
+        path.unlink()
 
 
-def screen_ms(folder: str, number: int) -> float:
-    """What it takes to paint the rows at some place of the table."""
-    path = recorded(LIVE, number, folder)
-    feed = Feed([str(path)])
-    first = spent_ms(view_of, feed, ViewSpec())
-    while feed.poll(replace(ViewSpec(), marks=(time.time_ns(),))) is None:
-        pass  # a large recording is read with the second view
+def milliseconds(what: str, value: float, most: float, peer: str = "") -> Row:
+    return Row(what, value, "ms", most, "", peer)
+
+
+def fastest_ms(work: Callable[..., object], *arguments: object) -> float:
+    """CPU milliseconds of the fastest of some calls."""
+    return min(spent_ms(work, *arguments) for _ in range(7))
+
+
+def shelf_of(feed: Feed) -> tuple[View, Shelf]:
     view = view_of(feed, HANDLES)
-    if number == MANY:
-        tell(f"first view of {number:,} handles", f"{first:,.0f} ms", "350 ms")
-        by_site = replace(HANDLES, sort=Sort("site", False))
-        tell("  sorted by site", f"{spent_ms(view_of, feed, by_site):,.0f} ms", "100 ms")
-        by_value = replace(HANDLES, filter=parse_filter("value>500000"))
-        tell("  half of them, by age", f"{spent_ms(view_of, feed, by_value):,.0f} ms", "100 ms")
     assert isinstance(view.rows, HandleRows)
-    rng, times = random.Random(1), []
+    return view, view.rows.shelf
+
+
+def screen_ms(shelf: Shelf, now_ns: int) -> float:
+    """What it takes to paint the rows at some place of the table."""
+    rng, times, number = random.Random(1), [], len(shelf)
     for _ in range(FRAMES):
-        rows = HandleRows(partial(same, view.rows.shelf), number)
-        times.append(spent_ms(paint, rows, rng.randrange(number - SCREEN), view.now_ns))
-    feed.close()
-    path.unlink()
+        rows = HandleRows(partial(same, shelf), number)
+        times.append(spent_ms(paint, rows, rng.randrange(number - SCREEN), now_ns))
     return statistics.median(times)
 
 
@@ -214,37 +243,46 @@ def paint(rows: HandleRows, top: int, now_ns: int) -> None:
         row_line(layout, rows[at], now_ns, cursor=False)
 
 
-def seek(folder: str) -> None:
-    """Any event of ten million, on the screens of sites and of handles."""
+def seeks(feed: Feed, path: pathlib.Path, events: int, of: str) -> Iterator[Row]:
+    """Any moment, on the screens of sites and of handles."""
+    rng = random.Random(1)
+    for spec in (SITES, HANDLES):
+        moments = [(str(path), rng.randrange(1, events)) for _ in range(SEEKS)]
+        times = [spent_ms(view_of, feed, replace(spec, moment=moment)) for moment in moments]
+        worst = f"<{max(times):.0f} ms"
+        what = f"  seek among {of}, {spec.mode}"
+        yield Row(what, statistics.median(times), "ms", 50, worst, "dolphie 1 s grain")
+
+
+def seek(folder: str) -> Iterator[Row]:
+    """Any event of ten million."""
     path = recorded(LONG, EVENTS, folder)
     with Ledger(open_recording(path)) as ledger:
         read = spent_ms(ledger.refresh)
         events = ledger.counts.events
-    tell(f"reading {events:,} events", f"{read:,.0f} ms, {read * 1e6 / events:.0f} ns each", "")
+    each = f"{read * 1e6 / events:.0f} ns each"
+    yield Row(f"reading {events:,} events", read, "ms", None, each, "")
     feed = Feed([str(path)])
-    first = spent_ms(view_of, feed, ViewSpec())
-    tell("  first view of them", f"{first:,.0f} ms", "1,000 ms")
-    view_of(feed, ViewSpec())
-    rng = random.Random(1)
-    for spec in (ViewSpec(), HANDLES):
-        moments = [(str(path), rng.randrange(1, events)) for _ in range(30)]
-        times = [spent_ms(view_of, feed, replace(spec, moment=moment)) for moment in moments]
-        value = f"{statistics.median(times):.1f} ms, worst {max(times):.1f} ms"
-        tell(f"  seek to any event, {spec.mode}", value, "50 ms")
+    first = spent_ms(view_of, feed, SITES)
+    yield milliseconds("  first view of them", first, 500, "toolong 640 ms, 1 M lines")
+    view_of(feed, SITES)
+    yield from seeks(feed, path, events, f"{events:,} events")
     feed.close()
     path.unlink()
 
 
-def follow(folder: str) -> None:
+def follow(folder: str) -> Iterator[Row]:
     """A program that goes on, and one that rests."""
-    for rate, target in ((RATE, "10 %"), (0, "0.5 %")):
+    for rate, most in ((RATE, 10), (0, 0.5)):
         with running(FLOW, rate, folder) as (_, pid), viewing(pid, folder, SECONDS) as viewer:
-            share, views = map(float, next(viewer.lines).split())
+            share, views, _, grown = map(float, next(viewer.lines).split())
         what = f"following {rate:,} events/s" if rate else "while nothing happens"
-        tell(what, f"{share:.2%} of a core, {views:.1f} Hz", target)
+        yield Row(what, share * 100, "%", most, f"{views:.1f} Hz", "memray 10.1 % at 1 Hz")
+        if rate:
+            yield Row("  memory that it grows by meanwhile", grown, "MB", 2, "", "")
 
 
-def start(folder: str) -> None:
+def start(folder: str) -> Iterator[Row]:
     """From nothing to the first screen."""
     path = recorded(LIVE, FEW, folder)
     variables = environment(folder)
@@ -253,11 +291,12 @@ def start(folder: str) -> None:
         "ours": ([sys.executable, str(VIEWER), str(path), "0"], variables),
     }
     times = program_ns(programs, runs=10)
-    value = f"{times['ours'] / 1e6:.0f} ms {times['ours'] / times['empty']:.2f}x"
-    tell(f"first screen, beside {times['empty'] / 1e6:.0f} ms of an empty app", value, "350 ms")
+    beside = f"{times['ours'] / times['empty']:.2f}x empty"
+    path.unlink()
+    yield Row("first screen", times["ours"] / 1e6, "ms", 350, beside, "memray 460-820 ms")
 
 
-def watched(folder: str) -> None:
+def watched(folder: str) -> Iterator[Row]:
     """What four viewers cost the program that they look at."""
 
     def work(viewers: int) -> float:
@@ -273,21 +312,25 @@ def watched(folder: str) -> None:
     pairs = [(work(0), work(VIEWERS)) for _ in range(5)]
     alone, seen = (min(times) for times in zip(*pairs, strict=True))
     ratio = statistics.median(after / before for before, after in pairs)
-    value = f"{seen / alone:.3f}x, median {ratio:.3f}x"
-    tell(f"a program with {VIEWERS} viewers", value, "1.0x")
+    # Two runs of the same program differ by as much.
+    what = f"a program with {VIEWERS} viewers"
+    yield Row(what, seen / alone, "x", 1.02, f"median {ratio:.3f}", "tokio-console 10 GB")
 
 
 PARTS = {each.__name__: each for each in (start, live, seek, follow, watched)}
 
 
-def main() -> None:
-    names = sys.argv[1:] or list(PARTS)
-    if not set(names) <= set(PARTS):
-        sys.exit(f"there are {', '.join(PARTS)}")
+def rows(names: Sequence[str]) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as folder:
         for name in names:
-            PARTS[name](folder)
+            yield from PARTS[name](folder)
+
+
+def main() -> int:
+    names = [name for name in sys.argv[1:] if name in PARTS]
+    sys.argv[1:] = [each for each in sys.argv[1:] if each not in PARTS]
+    return show(rows(names or list(PARTS)), __doc__ or "")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -3,8 +3,8 @@
     python tui_viewer.py TARGET SECONDS
 
 Says "seen" on descriptor 3 when there has been something to be seen for a
-second, then its share of a core and its views a second.  SECONDS 0: it ends
-with the first screen.
+second, then its share of a core, its views a second, its memory in MB, and by
+how much that has grown.  SECONDS 0: it ends with the first screen.
 """
 
 from __future__ import annotations
@@ -18,6 +18,12 @@ import safehandle_tui
 from safehandle_tui.watch import WatchApp
 
 SECONDS = float(sys.argv[2])
+
+
+def memory_mb() -> float:
+    """What is resident of this process."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 class Viewer(WatchApp):
@@ -41,13 +47,16 @@ class Viewer(WatchApp):
         """Everything is in place."""
         os.write(3, b"seen\n")
         self.views, self.spent, self.began = 0, time.process_time(), time.monotonic()
+        self.memory = memory_mb()
         self.set_timer(SECONDS, self.finish)
 
     def finish(self) -> None:
         """Tells what it cost."""
         passed = time.monotonic() - self.began
         share = (time.process_time() - self.spent) / passed
-        os.write(3, f"{share} {self.views / passed}\n".encode())
+        memory = memory_mb()
+        grown = memory - self.memory
+        os.write(3, f"{share} {self.views / passed} {memory} {grown}\n".encode())
         self.exit(0)
 
 
