@@ -147,3 +147,30 @@ def test_pytest_is_not_needed(run):
         "dev",
     )
     assert outcome.text == "set()\n"
+
+
+@pytest.mark.parametrize("with_thread", [True, False])
+def test_waits_for_threads_without_python(run, with_thread):
+    """A library's own thread may be about to close what it has opened."""
+    outcome = run(
+        f"""
+        import ctypes, signal
+        libc = ctypes.CDLL(None)
+        waits, thread = ctypes.create_string_buffer(64), ctypes.c_ulong()
+        libc.sem_init(waits, 0, 0)
+        if {with_thread}:
+            assert not libc.pthread_create(ctypes.byref(thread), None, libc.sem_wait, waits)
+        handle = opened()
+        # Python code that runs while no thread of Python's does.
+        signal.signal(signal.SIGALRM, lambda *_: handle.close())
+        try:
+            with check_handles(settle_s=30):
+                handle = opened()
+                signal.setitimer(signal.ITIMER_REAL, 0.5)
+            print("waited")
+        except HandleLeakError:
+            print("did not wait")
+        """,
+        "-u",
+    )
+    assert ("waited" if with_thread else "did not wait") in outcome.text.splitlines(), outcome.text
