@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from pytest_safehandle.groups import Group, grouped
 from pytest_safehandle.words import DONE, count
 
 __all__ = ["MOST_ANNOTATIONS", "workflow_commands"]
@@ -19,29 +20,25 @@ MOST_ANNOTATIONS: Final = 10  # of one step; GitHub shows no more
 
 
 def workflow_commands(found: Iterable[Mapping[str, Any]], workspace: str) -> list[str]:
-    """One line for each site, the most frequent first.
+    """One line for equal findings, the most frequent first.
 
     Args:
         found: findings of tests.
         workspace: absolute path that shown paths are relative to.
     """
-    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-    for one in found:
-        groups.setdefault((one["kind"], one["site"]), []).append(one)
-    order = sorted(groups.values(), key=lambda group: -len(group))
-    return [_annotation(group, workspace) for group in order[:MOST_ANNOTATIONS]]
+    return [_annotation(group, workspace) for group in grouped(found)[:MOST_ANNOTATIONS]]
 
 
-def _annotation(group: list[Mapping[str, Any]], workspace: str) -> str:
-    first = group[0]
-    level = "error" if any(one["severity"] == "error" for one in group) else "warning"
+def _annotation(group: Group, workspace: str) -> str:
+    first = group.first
+    level = "error" if any(one["severity"] == "error" for one in group.found) else "warning"
     properties = {"title": f"handle {DONE[first['kind']]}"}
     if first["file"]:
         path = os.path.relpath(first["file"], workspace)
         if not path.startswith(os.pardir):
             properties = {"file": path, "line": str(first["line"]), **properties}
-    tests = dict.fromkeys(one["test"] for one in group)
-    more = f" and {count(len(tests) - 1, 'other test')}" if len(tests) > 1 else ""
+    others = len(group.tests) - 1
+    more = f" and {count(others, 'other test')}" if others else ""
     message = f"{first['message']}, in {first['test']}{more}"
     listed = ",".join(f"{name}={_property(text)}" for name, text in properties.items())
     return f"::{level} {listed}::{_data(message)}"

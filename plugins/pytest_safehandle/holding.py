@@ -64,5 +64,5 @@ def _search(item: pytest.Item, histories: Sequence[History]) -> dict[int, str]:
     return {
         serial: "\n".join(holders.lines())
         for serial, holders in found.items()
-        if holders.chains or holders.cycle
+        if holders.chains or holders.cycle or holders.beyond
     }

@@ -44,23 +44,20 @@ def document(told: Iterable[dict[str, Any]], found: Iterable[dict[str, Any]]) ->
             and with findings that no test failed for.
         found: findings of tests, each with `json`, `test` and `fixture`.
     """
+    from pytest_safehandle.groups import grouped
     from safehandle_debug.findings import to_json
 
     whole = to_json((), ())
-    groups: dict[str, dict[str, Any]] = {}
-    for one in found:
-        finding = one["json"]
-        known = groups.get(finding["fingerprint"])
-        if known is None:
-            groups[finding["fingerprint"]] = {
-                **finding,
-                "tests": [one["test"]],
-                "fixture": one["fixture"],
-            }
-        else:
-            known["count"] += finding["count"]
-            if one["test"] not in known["tests"]:
-                known["tests"].append(one["test"])
+    groups: dict[str, dict[str, Any]] = {
+        group.fingerprint: {
+            **group.first["json"],
+            "fingerprint": group.fingerprint,
+            "count": sum(one["json"]["count"] for one in group.found),
+            "tests": group.tests,
+            "fixture": group.first["fixture"],
+        }
+        for group in grouped(found)
+    }
     for one in told:
         whole["session"] = whole["session"] or one["session"]
         whole["processes"] += one["processes"]

@@ -179,8 +179,8 @@ class Writer:
     def listed(self, handle: History, fixture: str | None = None) -> str:
         """One handle of many, in one line."""
         detail = f" {handle.detail!r}" if handle.detail else ""
-        frames = self._user_frames(handle.opened)
-        at = f", opened at {self.frame(frames[-1])}" if frames else ""
+        site = self.site(handle.opened)
+        at = f", opened at {site}" if site else ""
         by = f" by fixture {fixture}" if fixture else ""
         return f"{_name(handle)} #{handle.serial}, {_value(handle)}{detail}{at}{by}"
 
@@ -211,7 +211,9 @@ class Writer:
     def _leak(self, leak: Leak) -> str:
         handle = leak.handle
         age_s = max(0.0, (self._now_ns() - handle.opened_at_ns) / 1e9)
-        title = f"{_title(handle)}, refcount {handle.refs}, open for {age_s:.2f} s"
+        # Others than SafeHandles are not counted references to.
+        refs = "" if handle.watched else f", refcount {handle.refs}"
+        title = f"{_title(handle)}{refs}, open for {age_s:.2f} s"
         lines = [title, *self._life(leak.finding)]
         if leak.during:
             lines.append(_row("during", leak.during))

@@ -156,16 +156,21 @@ def _late_report(late: dict[str, Any]) -> pytest.TestReport:
 
 def _grouped(found: list[dict[str, Any]]) -> list[str]:
     """Equal findings as one line, most frequent first."""
-    groups: dict[tuple[str, str], list[str]] = {}
-    for one in found:
-        groups.setdefault((one["kind"], one["site"]), []).append(one["test"])
-    order = sorted(groups.items(), key=lambda group: -len(group[1]))
-    lines = [
-        _group_line(kind, site, len(tests), list(dict.fromkeys(tests)))
-        for (kind, site), tests in order
-    ]
+    if not found:
+        return []
+    from pytest_safehandle.groups import grouped
+
+    groups = grouped(found)
+    sites = Counter((group.first["kind"], group.first["site"]) for group in groups)
+    lines = []
+    for group in groups:
+        first = group.first
+        # Ways to one place are told apart.
+        is_one_of_many = sites[first["kind"], first["site"]] > 1
+        way = " <- ".join([first["site"], *(first["callers"] if is_one_of_many else ())])
+        lines.append(_group_line(first["kind"], way, len(group.found), group.tests))
     if len(lines) > MOST_GROUPS:
-        return [*lines[:MOST_GROUPS], f"... and {len(lines) - MOST_GROUPS} more sites"]
+        return [*lines[:MOST_GROUPS], f"... and {len(lines) - MOST_GROUPS} more groups"]
     return lines
 
 

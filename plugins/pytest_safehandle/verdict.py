@@ -18,6 +18,7 @@ import pytest
 from pytest_safehandle import HandleLeakWarning, HandleMisuseWarning
 from pytest_safehandle.attribution import Scope, Scopes, drop_finished_funcargs, other_threads
 from pytest_safehandle.baseline import Baseline, Tally
+from pytest_safehandle.groups import as_found, way_to
 from pytest_safehandle.growth import by_iteration, grows
 from pytest_safehandle.holding import Holding
 from pytest_safehandle.hooks import HookFailed
@@ -28,7 +29,7 @@ from pytest_safehandle.runner import tests_own
 from pytest_safehandle.settings import Settings
 from safehandle_debug import _native
 from safehandle_debug.findings import Finding, findings_of, to_json
-from safehandle_debug.ledger import History, site_of
+from safehandle_debug.ledger import History, is_library, site_of
 from safehandle_debug.recording.format import Flag
 from safehandle_debug.testing import (
     Misuse,
@@ -361,7 +362,7 @@ class Judge:
             if scope is None or (torn_down and (scope.is_over or not scope.is_wider)):
                 serials.add(serial)
         histories = self._findings_among(serials, run.allow)
-        in_use = [*self.scopes.in_use(), *(() if torn_down else self.scopes.own())]
+        in_use = [*self.scopes.in_use(), *(() if torn_down else self.scopes.own)]
         held = reachable((root for scope in in_use for root in scope.roots()), histories)
         started = {name for scope in in_use for name in scope.threads}
         others = run.threads | started
@@ -420,15 +421,24 @@ class Judge:
     ) -> None:
         site = site_of(finding.culprit) or finding.handle.site
         self.counts[finding.kind] += 1
+        opened, culprit = finding.handle.opened, finding.culprit
+        test = getattr(run.item, "originalname", None) or run.item.name
+        stacks = (opened,) if culprit == opened else (opened, culprit)
         run.found = [
             *run.found,
             {
+                **as_found(stacks, test, self._folder),
+                "callers": [
+                    self.writer.frame(frame)
+                    for frame in way_to(culprit or opened, test)
+                    if frame != site and not is_library(frame.file)
+                ],
+                "owner": finding.handle.owner,
                 "kind": finding.kind,
                 "site": self.writer.site(finding.culprit or finding.handle.opened),
                 "test": run.item.nodeid,
                 "fixture": fixture,
                 "message": message,
-                "fingerprint": finding.fingerprint,
                 "serial": finding.handle.serial,
                 "severity": severity,
                 "file": site.file if site is not None else None,

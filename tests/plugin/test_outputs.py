@@ -107,14 +107,14 @@ def test_json_that_cannot_be_written(suite, path, reason):
 
 
 def test_github_annotations(suite, monkeypatch):
-    """One for each site, where GitHub reads the output."""
+    """One for equal findings, where GitHub reads the output."""
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     result = suite.check(WRONG)
     result.stdout.fnmatch_lines(
         [
             "*= handles =*",
             "::error file=test_it.py,line=7,title=handle leaked::SafeFileHandle fd *"
-            ", in test_it.py::test_leaks?0? and 3 other tests",
+            ", in test_it.py::test_leaks?0? and 2 other tests",
             "::error file=test_it.py,line=19,title=handle released twice::*",
         ]
     )
@@ -129,7 +129,9 @@ def test_annotations_are_escaped():
     """Nothing in a name can end a property or begin another command."""
     one = {
         "kind": "leak",
-        "site": "a",
+        "owner": "FileIO",
+        "where": [["a.py", "opened"]],
+        "lines": [3],
         "test": "t::x",
         "message": "50%\nof 'a:b,c'",
         "severity": "warning",
