@@ -23,6 +23,21 @@ class OwnFile(io.FileIO):
         self.extra = 1
 
 
+class Busy(io.RawIOBase):
+    def close(self):
+        with open(__file__) as f:
+            f.read()
+        super().close()
+
+
+class Last:
+    def __del__(self):
+        with open(__file__) as f:
+            f.read()
+        os.close(os.open(__file__, os.O_RDONLY))
+        open(__file__)
+
+
 class PlainSocket(socket.socket):
     pass
 
@@ -95,6 +110,15 @@ ENDS = {
         "class Own(io.FileIO):\n    def __del__(self):\n        super().__del__()\n"
         "Own(folder + '/a', 'w')",
         "FileIO dropped",
+    ),
+    "opened_while_dropped": ("Busy()", "FileIO closed"),
+    "opened_while_collected": (
+        "b = Busy()\nb.me = b\ndel b\ngc.collect()",
+        "FileIO closed",
+    ),
+    "opened_in_del": (
+        "a = Last()\na.me = a\ndel a\ngc.collect()",
+        "FileIO closed, raw closed, FileIO collected",
     ),
     "temporary_dropped": ("tempfile.TemporaryFile(dir=folder)", "FileIO dropped"),
     "socket_closed": ("socket.socket().close()", "socket closed"),

@@ -15,9 +15,9 @@
 #include <unistd.h>
 
 static int
-ending_now(void)
+ending_now(uint64_t serial)
 {
-    switch (shd_owners_finalizing()) {
+    switch (shd_owners_finalizing(serial)) {
     case 1:
         return SHD_ENDING_DROPPED;
     case 2:
@@ -220,7 +220,8 @@ shd_watch_closing(int fd, const char *how, enum shd_owner owner, int may_park,
             return SHD_REFUSE;
         }
         shd_watch_end(fd, number, word, how, behind,
-                      mistaken ? SHD_ENDING_CLOSED : ending_now());
+                      mistaken ? SHD_ENDING_CLOSED
+                               : ending_now(shd_word_serial(word)));
         if (mistaken) {
             shd_judge_mistaken(fd, &own, word, how, 0);
             word |= SHD_WORD_HIT;

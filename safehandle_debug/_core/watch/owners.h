@@ -28,10 +28,11 @@ void shd_owners_again(void);
 /* Names of the owners whose objects are seen, as a new list. */
 PyObject *shd_owners_names(void);
 
-/* What runs on this thread now: 0 no finalizer of an owner, 1 one of an object
- * that was dropped, 2 one that the cyclic collector called.  Without the GIL,
- * from any thread. */
-int shd_owners_finalizing(void);
+/* What on this thread closes the handle with this serial: 0 no finalizer of an
+ * owner, 1 one of an object that was dropped, 2 one that the cyclic collector
+ * called.  What a finalizer itself has acquired, it closes as it likes.
+ * Without the GIL, from any thread. */
+int shd_owners_finalizing(uint64_t serial);
 
 enum shd_soon {
     SHD_SOON_ATTACH = 1,    /* shd_owners_again() */

@@ -6,6 +6,7 @@
 #include "lifetime/handle.h"
 #include "owners_parts.h"
 #include "owners_slots.h"
+#include "recording/record.h"
 
 #include <dirent.h>
 
@@ -19,12 +20,14 @@ _Thread_local struct shd_owners_here shd_owners_here
     __attribute__((tls_model("initial-exec")));
 
 int
-shd_owners_finalizing(void)
+shd_owners_finalizing(uint64_t serial)
 {
     /* What a collection drops may close by other ways: SQLite does with the
        last statement, a `__del__` in Python as it likes. */
-    int now = shd_owners_here.finalizing;
-    return now != COLLECTED && shd_critical_collects_here() ? COLLECTED : now;
+    int now =
+        shd_owners_here.since < serial ? NONE : shd_owners_here.finalizing;
+    return now != COLLECTED && shd_critical_collects_here(serial) ? COLLECTED
+                                                                  : now;
 }
 
 /* Whether the collector called, on this thread.  At interpreter end it calls
@@ -40,9 +43,13 @@ static void
 finalize(destructor original, PyObject *self)
 {
     uint8_t before = shd_owners_here.finalizing;
+    uint64_t since = shd_owners_here.since;
     shd_owners_here.finalizing = is_collection() ? COLLECTED : DROPPED;
+    shd_owners_here.since =
+        atomic_load_explicit(&shd_newest_serial, memory_order_relaxed);
     original(self);
     shd_owners_here.finalizing = before;
+    shd_owners_here.since = since;
 }
 
 /* ... that closes what the object has. */

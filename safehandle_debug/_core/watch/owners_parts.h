@@ -9,6 +9,7 @@ struct shd_owners_here {
     uint8_t finalizing; /* shd_owners_finalizing() */
     uint8_t learning;   /* call site that is being learned, 0: none */
     void *closing;      /* the object that closes its descriptor, or NULL */
+    uint64_t since;     /* newest serial when the finalizer began */
 };
 
 extern _Thread_local struct shd_owners_here shd_owners_here
