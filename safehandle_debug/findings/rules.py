@@ -27,6 +27,7 @@ from safehandle_debug.findings.verdict import Verdict
 from safehandle_debug.findings.wording import named, plural, where
 from safehandle_debug.ledger import Event, History, Ledger
 from safehandle_debug.ledger.references import references
+from safehandle_debug.ledger.watched import RAW
 from safehandle_debug.recording.format import Flag
 
 _ORDER: dict[FindingKind, int] = {
@@ -294,6 +295,8 @@ def _found_by(history: History) -> str:
 def _let_go(history: History) -> Event | None:
     """The detach() after which nobody owned it, or the last who copied the
     number then, if that was the end."""
+    if history.owner != RAW:
+        return None  # such as the socket from which a Connection has its number
     changes = [each for each in history.events if each.kind in ("owned", "disowned")]
     return changes[-1] if changes and changes[-1].kind == "disowned" else None
 

@@ -108,6 +108,20 @@ def test_taken_over_after_detach(book: RecordingBuilder, read: Read) -> None:
     assert finding.culprit == finding.handle.opened
 
 
+def test_an_owner_in_python_that_took_the_number_of_a_socket(
+    book: RecordingBuilder, read: Read
+) -> None:
+    """multiprocessing's Pipe() detaches its sockets: the Connections own the numbers."""
+    pipe = in_library(book, ("multiprocessing/connection.py", "Pipe"))
+    handle = book.acquire("socket", stack=pipe)
+    book.owned(handle, "raw", stack=pipe)
+    finding = only(find(read(book.end())))
+    assert finding.handle.owner == "Connection"
+    assert finding.culprit == finding.handle.opened
+    assert finding.message.endswith(" was never closed")
+    assert "let go" not in finding.message
+
+
 @pytest.mark.parametrize("ending", [Ending.DROPPED, Ending.COLLECTED])
 def test_abandoned(ending: Ending, book: RecordingBuilder, read: Read) -> None:
     handle = book.acquire("FileIO", stack=book.stack_here())
