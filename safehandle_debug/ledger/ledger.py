@@ -160,7 +160,10 @@ class Ledger:
             started_at_ns=self.recording.to_ns(header.first_ticks),
             ended=self.ended,
             exit_code=header.exit_code if stamped else None,
-            ended_at_ns=self.recording.to_ns(header.ended_ticks) if stamped else None,
+            # Who noted the signal that killed it did not note when.
+            ended_at_ns=self.recording.to_ns(header.ended_ticks)
+            if stamped and header.ended_ticks
+            else None,
             level=Level(header.level).name.lower(),
             events=max(header.next_seq - 1, 0),
             dropped=header.dropped_events,

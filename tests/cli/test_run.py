@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from safehandle_debug.ledger import Ledger
 from safehandle_debug.recording import open_recording
 from safehandle_debug.recording.format import Ended
 
@@ -80,6 +81,8 @@ def test_a_death_by_signal_is_told_by_exit_code_and_in_the_recording(
     with open_recording(path) as recording:
         assert recording.header.ended == Ended.SIGNAL
         assert recording.header.exit_code == number
+        # Nobody was there to note when: that is better than a wrong time.
+        assert Ledger(recording).process.ended_at_ns is None
 
 
 def test_an_ordinary_end_is_not_overwritten(command: Run, root: Path) -> None:

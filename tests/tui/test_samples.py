@@ -98,7 +98,7 @@ def test_a_signal_is_named(tmp_path: Path, sessions_root: Path) -> None:
         command, cwd=tmp_path, env=environment(sessions_root), capture_output=True, check=False
     )
     assert done.returncode in (-signal.SIGABRT, 128 + signal.SIGABRT), done.stderr
-    with terminal(sessions=sessions_root) as screen:
+    with terminal(sessions=sessions_root, size=(160, 36)) as screen:
         screen.wait_for("killed by SIGABRT", "died holding", "service.py:2")
         screen.type("q")
         assert screen.exit_status() == 0
