@@ -4,7 +4,7 @@
 
 Says "seen" on descriptor 3 when there has been something to be seen for a
 second, then its share of a core, its views a second, its memory in MB, and by
-how much that has grown.  SECONDS 0: it ends with the first screen.
+how much that has grown but for what is the file's.  SECONDS 0: it ends with the first screen.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from safehandle_tui.watch import WatchApp
 SECONDS = float(sys.argv[2])
 
 
-def memory_mb() -> float:
-    """What is resident of this process."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+def memory_mb() -> tuple[float, float]:
+    """What is resident of this process, and what of that is its own, not of files."""
+    resident, shared = map(int, Path("/proc/self/statm").read_text().split()[1:3])
+    size = os.sysconf("SC_PAGE_SIZE") / 1e6
+    return resident * size, (resident - shared) * size
 
 
 class Viewer(WatchApp):
@@ -47,15 +48,15 @@ class Viewer(WatchApp):
         """Everything is in place."""
         os.write(3, b"seen\n")
         self.views, self.spent, self.began = 0, time.process_time(), time.monotonic()
-        self.memory = memory_mb()
+        self.own = memory_mb()[1]
         self.set_timer(SECONDS, self.finish)
 
     def finish(self) -> None:
         """Tells what it cost."""
         passed = time.monotonic() - self.began
         share = (time.process_time() - self.spent) / passed
-        memory = memory_mb()
-        grown = memory - self.memory
+        memory, own = memory_mb()
+        grown = own - self.own
         os.write(3, f"{share} {self.views / passed} {memory} {grown}\n".encode())
         self.exit(0)
 

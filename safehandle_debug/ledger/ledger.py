@@ -29,7 +29,7 @@ _INHERITED: Final = int(Flag.INHERITED)
 _LATE: Final = int(Flag.LATE)
 _FD: Final = "fd"
 # From so many on it matters that what was read of the file takes memory.
-_MANY_TAKEN: Final = 100_000  # events
+_MANY_TAKEN: Final = 20_000  # events; more of a long recording, whose heads are read anew
 _MANY_BLOCKS: Final = 64  # of live slots
 _FOLLOWED: Final = 8  # handles whose events are kept because they were asked for
 _LOOKS: Final = 2  # after a change: the header counts an event before it is committed
@@ -78,6 +78,7 @@ class Ledger:
         self._replay = Replay(self.index, recording.header.inherited_serials, self._watch)
         self._alive = recording.is_alive()
         self._looks_due = _LOOKS
+        self._unreleased = 0  # events that were read since memory was given back
         self._live_count: int | None = None
         self._slots: list[Slots] = []  # what slots() gave last
         # What open() gave last: number of a part -> (its slots, their histories).
@@ -102,8 +103,10 @@ class Ledger:
             self._looks_due -= 1
             new = self.recording.read_new(self._cursor)
             taken = self._replay.take(new if progress is None else _counted(new, progress))
-            if taken >= _MANY_TAKEN:
+            self._unreleased += taken
+            if self._unreleased >= max(_MANY_TAKEN, self.index.events >> 6):
                 self.recording.release()
+                self._unreleased = 0
             changed = changed or taken > 0
             self._live_count = None
         if self._replay.open_count > 2 * self.recording.header.live + _MANY_FORGOTTEN:

@@ -105,12 +105,21 @@ typedef struct {
     uint32_t lifetimes[IDX_LIFETIMES]; /* of those closed, by log2 of ticks */
 } idx_place;
 
+/* Ticks of one bucket, so that what comes next needs no division. */
+typedef struct {
+    uint64_t first;
+    uint64_t end; /* 0: of none yet */
+    unsigned bucket;
+} idx_bucket;
+
 typedef struct {
     idx_place **places;
     uint32_t count;
     uint32_t room;
     uint32_t *numbers; /* hash table: number of a place + 1, 0: free */
     uint32_t numbers_room;
+    idx_bucket last_birth;
+    idx_bucket last_end;
     uint64_t start;             /* ticks at which the first bucket begins */
     uint64_t width;             /* ticks of one bucket */
     uint64_t ends[IDX_BUCKETS]; /* of all places: handles closed */

@@ -9,7 +9,8 @@
 
 #define LEAST_EVENTS (32 * 1024) /* from one copy to the next */
 #define BYTES_AN_EVENT 16        /* copied, so that copies never dominate */
-#define MOST_BYTES (32u << 20)
+#define MOST_BYTES (8u << 20)    /* that all of them hold */
+#define BYTES_A_HANDLE 32        /* or, with many that are open, so much */
 #define FEWEST 2 /* copies that are kept however large they are */
 
 /* What a copy takes that shares everything. */
@@ -103,7 +104,9 @@ idx_moments_note(idx_moments *moments, const idx_open *open,
         return true; /* a thread's late events: the next one will do */
     }
     moments->bytes += last != NULL ? held_bytes(last, open, places) : 0;
-    if (moments->bytes > MOST_BYTES && moments->count > FEWEST) {
+    size_t most = open->used * BYTES_A_HANDLE;
+    if (moments->bytes > (most > MOST_BYTES ? most : MOST_BYTES)
+        && moments->count > FEWEST) {
         thin(moments);
     }
     idx_moment moment = {.seq = seq};

@@ -8,7 +8,12 @@
  * it changes anything in it, and only what changes is copied then. */
 #include "index.h"
 
-#define MOST_GONE 4 /* a pack with a fourth of its slots left is packed anew */
+/* A pack of which a fourth is left joins the one before it, and is packed anew
+ * by itself once, when an eighth of many is left: what is closed in the order
+ * in which it came soon leaves none. */
+#define JOINS 4
+#define ALONE 8
+#define MANY (IDX_PACK / 2)
 
 /* The pack that a serial belongs to; `count` when there is none. */
 static size_t
@@ -61,7 +66,7 @@ slot_of(const idx_pack *pack, uint64_t serial)
 bool
 idx_open_find(const idx_open *open, uint64_t serial, idx_open_at *found)
 {
-    size_t number = pack_of(open, serial);
+    size_t number = serial <= open->last ? pack_of(open, serial) : open->count;
     if (number == open->count) {
         return false;
     }
@@ -268,24 +273,26 @@ idx_open_add(idx_open *open, const shd_live *slot)
 
 /* --- those that are closed --- */
 
-/* What is left of a pack goes to the one before it, if there is room. */
+/* Packs anew what is left of a pack, if that is worth it. */
 static bool
 shrink(idx_open *open, size_t number)
 {
     shd_live slots[2 * IDX_PACK];
     const idx_pack *pack = open->packs[number];
     size_t left = (size_t)pack->count - pack->gone_count;
-    if (number > 0) {
-        const idx_pack *before = open->packs[number - 1];
-        if ((size_t)before->count - before->gone_count + left <= IDX_PACK) {
-            size_t count = idx_pack_slots(before, slots);
-            count += idx_pack_slots(pack, slots + count);
-            if (!replace_pack(open, number - 1, slots, count)) {
-                return false;
-            }
-            remove_pack(open, number);
-            return true;
+    const idx_pack *before = number > 0 ? open->packs[number - 1] : NULL;
+    if (before != NULL
+        && (size_t)before->count - before->gone_count + left <= IDX_PACK) {
+        size_t count = idx_pack_slots(before, slots);
+        count += idx_pack_slots(pack, slots + count);
+        if (!replace_pack(open, number - 1, slots, count)) {
+            return false;
         }
+        remove_pack(open, number);
+        return true;
+    }
+    if (pack->count < MANY || left * ALONE > pack->count) {
+        return true;
     }
     return replace_pack(open, number, slots, idx_pack_slots(pack, slots));
 }
@@ -308,7 +315,7 @@ idx_open_remove(idx_open *open, idx_open_at place)
     if ((*pack)->is_wide && place.pack + 1 == open->count) {
         return true; /* it is looked after when it is full */
     }
-    return left * MOST_GONE > (*pack)->count || shrink(open, place.pack);
+    return left * JOINS > (*pack)->count || shrink(open, place.pack);
 }
 
 /* --- all of them --- */

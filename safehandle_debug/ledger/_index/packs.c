@@ -1,39 +1,60 @@
 /* Slots packed by column. */
 #include "packs.h"
 
+#include <stddef.h>
 #include <stdlib.h>
 
-/* In the order of the columns. */
+/* Where a column is in a slot. */
+static const struct {
+    size_t offset;
+    bool is_long;
+} fields[IDX_PACKED] = {
+    [IDX_AT_SERIAL] = {offsetof(shd_live, serial), true},
+    [IDX_AT_TICKS] = {offsetof(shd_live, ticks), true},
+    [IDX_AT_VALUE] = {offsetof(shd_live, value), true},
+    [IDX_AT_STACK] = {offsetof(shd_live, stack), false},
+    [IDX_AT_THREAD] = {offsetof(shd_live, thread), false},
+    [IDX_AT_TASK] = {offsetof(shd_live, task), false},
+    [IDX_AT_TEST] = {offsetof(shd_live, test), false},
+    [IDX_AT_DETAIL] = {offsetof(shd_live, detail), false},
+    [IDX_AT_FLAGS] = {offsetof(shd_live, flags), false},
+    [IDX_AT_VERSION] = {offsetof(shd_live, version), false},
+    [IDX_AT_TYPE] = {offsetof(shd_live, type), false},
+    [IDX_AT_REFS] = {offsetof(shd_live, refs), false},
+    [IDX_AT_LAST_STACK] = {offsetof(shd_live, last_stack), false},
+};
+
 static inline uint64_t
 field(const shd_live *slot, int column)
 {
-    switch (column) {
-    case IDX_AT_SERIAL:
-        return slot->serial;
-    case IDX_AT_TICKS:
-        return slot->ticks;
-    case IDX_AT_VALUE:
-        return (uint64_t)slot->value;
-    case IDX_AT_STACK:
-        return slot->stack;
-    case IDX_AT_THREAD:
-        return slot->thread;
-    case IDX_AT_TASK:
-        return slot->task;
-    case IDX_AT_TEST:
-        return slot->test;
-    case IDX_AT_DETAIL:
-        return slot->detail;
-    case IDX_AT_FLAGS:
-        return slot->flags & ~IDX_DISPOSED;
-    case IDX_AT_VERSION:
-        return slot->version;
-    case IDX_AT_TYPE:
-        return slot->type;
-    case IDX_AT_REFS:
-        return slot->refs;
-    default:
-        return slot->last_stack;
+    const char *at = (const char *)slot + fields[column].offset;
+    uint64_t eight;
+    uint32_t four;
+    if (fields[column].is_long) {
+        memcpy(&eight, at, 8);
+        return eight;
+    }
+    memcpy(&four, at, 4);
+    return column == IDX_AT_FLAGS ? four & ~IDX_DISPOSED : four;
+}
+
+/* The column of some slots. */
+static void
+gather(const shd_live *slots, size_t count, int column, uint64_t *numbers)
+{
+    const char *at = (const char *)slots + fields[column].offset;
+    uint32_t kept =
+        column == IDX_AT_FLAGS ? ~(uint32_t)IDX_DISPOSED : UINT32_MAX;
+    if (fields[column].is_long) {
+        for (size_t each = 0; each < count; each++) {
+            memcpy(&numbers[each], at + each * sizeof(*slots), 8);
+        }
+        return;
+    }
+    for (size_t each = 0; each < count; each++) {
+        uint32_t four;
+        memcpy(&four, at + each * sizeof(*slots), 4);
+        numbers[each] = four & kept;
     }
 }
 
@@ -98,6 +119,32 @@ width_of(uint64_t most)
     return most <= UINT16_MAX ? 2 : most <= UINT32_MAX ? 4 : 8;
 }
 
+static void
+store_all(uint8_t *to, int width, const uint64_t *numbers, size_t count)
+{
+    switch (width) {
+    case 0:
+        break;
+    case 1:
+        for (size_t at = 0; at < count; at++) {
+            to[at] = (uint8_t)numbers[at];
+        }
+        break;
+    case 2:
+        for (size_t at = 0; at < count; at++) {
+            store(to, 2, at, numbers[at]);
+        }
+        break;
+    case 4:
+        for (size_t at = 0; at < count; at++) {
+            store(to, 4, at, numbers[at]);
+        }
+        break;
+    default:
+        memcpy(to, numbers, count * sizeof(*numbers));
+    }
+}
+
 /* Writes a column as narrow as can be; returns the bytes that it takes. */
 static size_t
 narrow(idx_column *column, int number, const shd_live *slots, size_t count,
@@ -106,15 +153,19 @@ narrow(idx_column *column, int number, const shd_live *slots, size_t count,
     uint64_t read[IDX_PACK];
     uint64_t flip = number == IDX_AT_VALUE ? 1ull << 63 : 0;
     uint64_t least = UINT64_MAX, most = 0;
+    gather(slots, count, number, read);
     for (size_t at = 0; at < count; at++) {
-        read[at] = field(&slots[at], number) ^ flip;
+        read[at] ^= flip;
         least = read[at] < least ? read[at] : least;
         most = read[at] > most ? read[at] : most;
     }
     column->width = count ? width_of(most - least) : 0;
     column->base = count ? least ^ flip : 0;
-    for (size_t at = 0; column->width && at < count; at++) {
-        store(to, column->width, at, read[at] - least);
+    if (column->width != 0) {
+        for (size_t at = 0; at < count; at++) {
+            read[at] -= least;
+        }
+        store_all(to, column->width, read, count);
     }
     return (column->width * count + 7) / 8 * 8;
 }
@@ -257,25 +308,42 @@ idx_pack_takes(const idx_pack *pack, uint32_t at)
            || (at == pack->count && pack->facts->count == pack->count);
 }
 
-void
-idx_pack_put(idx_pack *pack, uint32_t at, const shd_live *slot)
+/* Makes room for a slot before others. */
+static void
+move_behind(idx_pack *pack, uint32_t at)
 {
     size_t behind = pack->count - at;
     for (int column = 0; column < IDX_PACKED; column++) {
         size_t width = pack->columns[column].width;
+        uint8_t *data = (uint8_t *)pack->columns[column].data;
         if (width != 0) {
-            /* It is this pack's own, or there is nothing there yet. */
-            uint8_t *data = (uint8_t *)pack->columns[column].data;
-            if (behind != 0) {
-                memmove(data + (at + 1) * width, data + at * width,
-                        behind * width);
-            }
-            store(data, (int)width, at, field(slot, column));
+            memmove(data + (at + 1) * width, data + at * width,
+                    behind * width);
         }
     }
-    for (uint32_t moved = pack->count; behind != 0 && moved > at; moved--) {
+    for (uint32_t moved = pack->count; moved > at; moved--) {
         idx_set_bit(pack->gone, moved, idx_bit(pack->gone, moved - 1));
         idx_set_bit(pack->disposed, moved, idx_bit(pack->disposed, moved - 1));
+    }
+}
+
+void
+idx_pack_put(idx_pack *pack, uint32_t at, const shd_live *slot)
+{
+    if (at != pack->count) {
+        move_behind(pack, at);
+    }
+    for (int column = 0; column < IDX_PACKED; column++) {
+        /* It is this pack's own, or there is nothing there yet. */
+        uint8_t *data = (uint8_t *)pack->columns[column].data;
+        uint64_t number = field(slot, column);
+        uint32_t four = (uint32_t)number;
+        if (column <= IDX_AT_VALUE) {
+            memcpy(data + (size_t)at * 8, &number, 8);
+        }
+        else if (column != IDX_AT_VERSION) {
+            memcpy(data + (size_t)at * 4, &four, 4);
+        }
     }
     idx_set_bit(pack->gone, at, false);
     idx_set_bit(pack->disposed, at, slot->flags & IDX_DISPOSED);
@@ -295,25 +363,51 @@ idx_pack_dispose(idx_pack *pack, uint32_t at)
     idx_set_bit(pack->disposed, at, true);
 }
 
+/* Without a question for each column how wide it is. */
+static shd_live
+wide_slot(const idx_pack *pack, uint32_t at)
+{
+    shd_live slot = {0};
+    for (int column = 0; column < IDX_PACKED; column++) {
+        char *to = (char *)&slot + fields[column].offset;
+        const uint8_t *data = pack->columns[column].data;
+        if (column <= IDX_AT_VALUE) {
+            memcpy(to, data + (size_t)at * 8, 8);
+        }
+        else if (column != IDX_AT_VERSION) {
+            memcpy(to, data + (size_t)at * 4, 4);
+        }
+    }
+    return slot;
+}
+
+static shd_live
+narrow_slot(const idx_pack *pack, uint32_t at)
+{
+    shd_live slot = {0};
+    for (int column = 0; column < IDX_PACKED; column++) {
+        char *to = (char *)&slot + fields[column].offset;
+        uint64_t eight = idx_pack_get(pack, column, at);
+        uint32_t four = (uint32_t)eight;
+        if (fields[column].is_long) {
+            memcpy(to, &eight, 8);
+        }
+        else {
+            memcpy(to, &four, 4);
+        }
+    }
+    return slot;
+}
+
 shd_live
 idx_pack_slot(const idx_pack *pack, uint32_t at)
 {
-    return (shd_live){
-        .serial = idx_pack_get(pack, IDX_AT_SERIAL, at),
-        .ticks = idx_pack_get(pack, IDX_AT_TICKS, at),
-        .value = (int64_t)idx_pack_get(pack, IDX_AT_VALUE, at),
-        .stack = (uint32_t)idx_pack_get(pack, IDX_AT_STACK, at),
-        .thread = (uint32_t)idx_pack_get(pack, IDX_AT_THREAD, at),
-        .task = (uint32_t)idx_pack_get(pack, IDX_AT_TASK, at),
-        .test = (uint32_t)idx_pack_get(pack, IDX_AT_TEST, at),
-        .detail = (uint32_t)idx_pack_get(pack, IDX_AT_DETAIL, at),
-        .type = (uint32_t)idx_pack_get(pack, IDX_AT_TYPE, at),
-        .refs = (uint32_t)idx_pack_get(pack, IDX_AT_REFS, at),
-        .flags = (uint32_t)idx_pack_get(pack, IDX_AT_FLAGS, at)
-                 | (idx_bit(pack->disposed, at) ? IDX_DISPOSED : 0),
-        .version = (uint32_t)idx_pack_get(pack, IDX_AT_VERSION, at),
-        .last_stack = (uint32_t)idx_pack_get(pack, IDX_AT_LAST_STACK, at),
-    };
+    shd_live slot =
+        pack->is_wide ? wide_slot(pack, at) : narrow_slot(pack, at);
+    if (idx_bit(pack->disposed, at)) {
+        slot.flags |= IDX_DISPOSED;
+    }
+    return slot;
 }
 
 size_t

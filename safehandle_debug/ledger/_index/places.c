@@ -164,13 +164,21 @@ idx_place_of(idx_places *places, uint32_t stack, uint32_t type)
 }
 
 static unsigned
-bucket_of(const idx_places *places, uint64_t ticks)
+bucket_of(const idx_places *places, uint64_t ticks, idx_bucket *last)
 {
+    if (ticks >= last->first && ticks < last->end) {
+        return last->bucket;
+    }
     if (ticks <= places->start) {
         return 0;
     }
     uint64_t bucket = (ticks - places->start) / places->width;
-    return bucket < IDX_BUCKETS ? (unsigned)bucket : IDX_BUCKETS - 1;
+    if (bucket >= IDX_BUCKETS) {
+        return IDX_BUCKETS - 1;
+    }
+    uint64_t first = places->start + bucket * places->width;
+    *last = (idx_bucket){first, first + places->width, (unsigned)bucket};
+    return last->bucket;
 }
 
 /* Merges the buckets two by two. */
@@ -201,6 +209,7 @@ widen(idx_places *places)
     memset(places->ends + IDX_BUCKETS / 2, 0,
            sizeof(*places->ends) * (IDX_BUCKETS / 2));
     places->width *= 2;
+    places->last_birth = places->last_end = (idx_bucket){0};
     return true;
 }
 
@@ -208,6 +217,9 @@ widen(idx_places *places)
 static bool
 reach(idx_places *places, uint64_t ticks)
 {
+    if (ticks < places->last_birth.end || ticks < places->last_end.end) {
+        return true;
+    }
     while (ticks > places->start
            && (ticks - places->start) / places->width >= IDX_BUCKETS
            && places->width < UINT64_MAX / 2 / IDX_BUCKETS) {
@@ -227,9 +239,9 @@ changed(idx_places *places, const shd_live *handle, uint32_t type)
 }
 
 static void
-came(const idx_places *places, idx_place *place, const shd_live *handle)
+came(idx_places *places, idx_place *place, const shd_live *handle)
 {
-    unsigned bucket = bucket_of(places, handle->ticks);
+    unsigned bucket = bucket_of(places, handle->ticks, &places->last_birth);
     if (place->opened++ == 0) {
         place->first_ticks = handle->ticks;
     }
@@ -271,8 +283,8 @@ idx_place_closed(idx_places *places, const shd_live *handle,
     uint64_t life =
         close->ticks > handle->ticks ? close->ticks - handle->ticks : 0;
     place->lifetimes[life ? 63 - __builtin_clzll(life) : 0]++;
-    place->survivors[bucket_of(places, handle->ticks)]--;
-    places->ends[bucket_of(places, close->ticks)]++;
+    place->survivors[bucket_of(places, handle->ticks, &places->last_birth)]--;
+    places->ends[bucket_of(places, close->ticks, &places->last_end)]++;
     return true;
 }
 
@@ -284,7 +296,7 @@ idx_place_moved(idx_places *places, const shd_live *handle, uint32_t type)
     if (from == NULL || to == NULL) {
         return false;
     }
-    unsigned bucket = bucket_of(places, handle->ticks);
+    unsigned bucket = bucket_of(places, handle->ticks, &places->last_birth);
     from->opened--;
     from->importing -= (handle->flags & SHD_FLAG_IMPORTING) != 0;
     from->births[bucket]--;
@@ -302,7 +314,8 @@ idx_place_forgotten(idx_places *places, const shd_live *handle)
 {
     idx_place *place = changed(places, handle, handle->type);
     if (place != NULL) {
-        place->survivors[bucket_of(places, handle->ticks)]--;
+        place->survivors[bucket_of(places, handle->ticks,
+                                   &places->last_birth)]--;
     }
     return place != NULL;
 }
