@@ -92,9 +92,13 @@ def _read_mark(nodeid: str, mark: pytest.Mark) -> Marker:
     if repeat is not None and (expect is not None or on_leak == "off"):
         other = "expect" if expect is not None else "on_leak='off'"
         raise pytest.UsageError(f"{where}: repeat judges the growth of leaks: drop {other}")
+    sites = parse_sites(f"{where}: allow", texts)
+    if (texts or on_leak == "off") and not (reason and reason.strip()):
+        what = "allow" if texts else "on_leak='off'"
+        raise pytest.UsageError(f"{where}: {what} needs a reason: add reason='...'")
     return Marker(
         on_leak,
-        parse_sites(f"{where}: allow", texts),
+        sites,
         expect,
         reason,
         repeat,

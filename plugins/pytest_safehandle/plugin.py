@@ -20,8 +20,8 @@ MARKER = (
     "handles(on_leak=None, allow=(), expect=None, reason=None, repeat=None): how the test's open"
     " handles are judged. on_leak: 'error', 'warn' or 'off'; allow: a site"
     " ('path-glob:function-glob' or 'type:NAME') or several that may leave handles open or release"
-    " them wrongly; expect: the test must leak exactly so many; repeat: run the body so often, and"
-    " fail only if it leaves more handles open each time."
+    " them wrongly; reason: why, which allow and 'off' need; expect: the test must leak exactly so"
+    " many; repeat: run the body so often, and fail only if it leaves more handles open each time."
 )
 
 

@@ -232,8 +232,8 @@ class Writer:
             return "Close it, best in a `with` block."
         name = site.function.rpartition(".")[2]
         return (
-            "Close it, or allow the site:"
-            f' @pytest.mark.handles(allow="{self._path(site.file)}:{name}")'
+            "Close it, or allow the site:\n"
+            f'  @pytest.mark.handles(allow="{self._path(site.file)}:{name}", reason="...")'
         )
 
     def _life(self, finding: Finding) -> list[str]:

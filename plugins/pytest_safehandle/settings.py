@@ -85,6 +85,7 @@ def read_settings(config: pytest.Config, options: object) -> Settings:
     Raises:
         pytest.UsageError: an ini value cannot be understood.
     """
+    _check_verbosity(config)
     level = getattr(options, "handles_level", None)
     on_leak = getattr(options, "handles_on_leak", None)
     fds: bool | None = getattr(options, "handles_fds", None)
@@ -131,6 +132,18 @@ def _switch(config: pytest.Config, name: str) -> bool:
     if value.lower() not in words:
         raise pytest.UsageError(f"ini option '{name}': use true or false, not '{value}'")
     return words[value.lower()]
+
+
+def _check_verbosity(config: pytest.Config) -> None:
+    # pytest reads it itself, when there is something to say.
+    text = str(config.getini("verbosity_handles")).strip()
+    try:
+        if text != "auto":
+            int(text)
+    except ValueError:
+        raise pytest.UsageError(
+            f"ini option 'verbosity_handles': use auto or a whole number, not '{text}'"
+        ) from None
 
 
 def _seconds(config: pytest.Config, name: str) -> float:

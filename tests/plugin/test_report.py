@@ -109,7 +109,8 @@ def test_leak(writer):
           release        app/cache.py:96: in Cache.reload (refcount 2 -> 1)
           still held     app.cache.INSTANCES
 
-        Close it, or allow the site: @pytest.mark.handles(allow="app/store.py:open_index")
+        Close it, or allow the site:
+          @pytest.mark.handles(allow="app/store.py:open_index", reason="...")
         """
     )
 
@@ -132,7 +133,8 @@ def test_leak_of_a_fixture(writer):
 
         SafeFileHandle #9, fd 10 '/srv/app/cache.idx', opened at app/store.py:17: in open_index by fixture 'db' (module)
 
-        Close it, or allow the site: @pytest.mark.handles(allow="app/store.py:open_index")
+        Close it, or allow the site:
+          @pytest.mark.handles(allow="app/store.py:open_index", reason="...")
         """  # noqa: E501
     )
 

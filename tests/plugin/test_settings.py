@@ -127,11 +127,11 @@ def test_marker(suite):
     def test_warns():
         opened()
 
-    @pytest.mark.handles(allow="test_it.py:opened")
+    @pytest.mark.handles(allow="test_it.py:opened", reason="held by the library")
     def test_allows():
         opened()
 
-    @pytest.mark.handles(allow=["nothing.py:here", "test_it.py:opened"])
+    @pytest.mark.handles(allow=["nothing.py:here", "test_it.py:opened"], reason="either")
     def test_allows_either():
         opened()
 
@@ -140,7 +140,7 @@ def test_marker(suite):
         opened()
         opened()
 
-    @pytest.mark.handles(on_leak="off")
+    @pytest.mark.handles(on_leak="off", reason="a class of caches")
     class TestClosest:
         def test_outer(self):
             opened()
@@ -187,6 +187,8 @@ def test_marker(suite):
         ("expect=1, allow='a.py:b'", "use either allow (may stay open) or expect (must leak)"),
         ("expect=1, on_leak='off'", "expect needs leaks to be judged"),
         ("reason=1", "reason: use a text, not 1"),
+        ("allow='a.py:b'", "allow needs a reason: add reason='...'"),
+        ("on_leak='off', reason=' '", "on_leak='off' needs a reason: add reason='...'"),
     ],
 )
 def test_marker_that_makes_no_sense(suite, arguments, complaint):
@@ -215,6 +217,7 @@ def test_marker_that_makes_no_sense(suite, arguments, complaint):
         ("handles_settle = -1", "ini option 'handles_settle': use seconds from 0 to 60"),
         ("handles_abandoned = yes", "ini option 'handles_abandoned': use ignore, warn or error"),
         ("handles_allow = nowhere", "ini option 'handles_allow': 'nowhere' is not a site"),
+        ("verbosity_handles = loud", "ini option 'verbosity_handles': use auto or a whole number"),
     ],
 )
 def test_ini_value_that_makes_no_sense(suite, line, complaint):
