@@ -549,10 +549,12 @@ def test_files_and_sockets_of_any_code_have_holders(tmp_path: Path) -> None:
     """Owners that know nothing of SafeHandle, under the descriptor watch."""
     run = run_program(
         """
-        import socket, warnings
+        import multiprocessing, socket, warnings
         warnings.simplefilter("ignore")
         KEPT = {}
         def main():
+            KEPT["pipe"] = multiprocessing.Pipe(duplex=False)
+            KEPT["pipe"][0].close()
             KEPT["file"] = open("/dev/null")
             KEPT["socket"] = socket.socket()
         main()
@@ -568,6 +570,7 @@ def test_files_and_sockets_of_any_code_have_holders(tmp_path: Path) -> None:
     assert held == {
         "FileIO": ("__main__.KEPT['file'].buffer.raw",),
         "socket": ("__main__.KEPT['socket']",),
+        "Connection": ("__main__.KEPT['pipe'][1]",),
     }
 
 

@@ -231,7 +231,10 @@ class _Walk:
         value = None if read is None else read(thing)
         if value is None:
             return None
-        return (CHILD if read is _child else _name_of(type(thing)), value)
+        key = (CHILD if read is _child else _name_of(type(thing)), value)
+        if read is _connection and key not in self._wanted:
+            return (RAW, value)  # what the watch calls it, which has not seen whose it is
+        return key
 
     def _kind(self, kind: type) -> _Kind:
         # By id: a metaclass may say how its classes are hashed.
@@ -323,6 +326,9 @@ def _reader_of(kind: type) -> Callable[[Any], int | None] | None:
         owner = getattr(sys.modules.get(module), name, None)
         if isinstance(owner, type) and issubclass(kind, owner):
             return functools.partial(_descriptor, owner.fileno)  # type: ignore[attr-defined]
+    owner = getattr(sys.modules.get("multiprocessing.connection"), "Connection", None)
+    if isinstance(owner, type) and issubclass(kind, owner):
+        return _connection
     for module in ("subprocess", "multiprocessing.popen_fork"):
         owner = getattr(sys.modules.get(module), "Popen", None)
         if isinstance(owner, type) and issubclass(kind, owner):
@@ -333,6 +339,11 @@ def _reader_of(kind: type) -> Callable[[Any], int | None] | None:
 def _value(value: Any, closed: Any, owner: object) -> int | None:
     # Its number may be another's by now.
     return None if closed.__get__(owner) else int(value.__get__(owner))
+
+
+def _connection(owner: Any) -> int | None:
+    number = (own_dict(owner) or {}).get("_handle")
+    return number if type(number) is int else None
 
 
 def _child(owner: Any) -> int | None:
