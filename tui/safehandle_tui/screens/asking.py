@@ -18,7 +18,9 @@ from safehandle_tui.model.rows import HandleRow
 from safehandle_tui.model.spec import ViewSpec
 from safehandle_tui.widgets.table import Table
 
-__all__ = ["Asking"]
+__all__ = ["TICK_S", "Asking"]
+
+TICK_S: Final = 3.0  # ages grow in steps of this: each repaints the screen
 
 _FRAME_S: Final = 0.1  # of the playback
 

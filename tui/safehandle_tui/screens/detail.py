@@ -18,6 +18,7 @@ from safehandle_tui.model.rows import HandleKey
 from safehandle_tui.model.system import system_lines
 from safehandle_tui.model.text import Line, plain
 from safehandle_tui.model.travel import timeline_line
+from safehandle_tui.screens.asking import TICK_S
 from safehandle_tui.screens.commands import Commands, edit, export
 from safehandle_tui.screens.lines import LinesScreen
 from safehandle_tui.widgets.key_bar import KeyBar
@@ -72,7 +73,7 @@ class DetailScreen(Screen[None]):
     def on_mount(self) -> None:
         if self._first is not None:
             self.show_view(self._first)
-        self.set_interval(1.0, self._tick)
+        self.set_interval(TICK_S, self._tick)
 
     def show_view(self, view: View) -> None:
         """Shows the handle as this view has it."""

@@ -21,6 +21,7 @@ from safehandle_tui.model.states import badge, waiting_lines
 from safehandle_tui.model.text import Line, Span, clip, ends, line_width
 from safehandle_tui.model.travel import timeline_line
 from safehandle_tui.model.way import way
+from safehandle_tui.screens.asking import TICK_S
 from safehandle_tui.screens.commands import Commands
 from safehandle_tui.widgets.filter_bar import FilterBar
 from safehandle_tui.widgets.key_bar import KeyBar
@@ -31,7 +32,6 @@ __all__ = ["MainScreen"]
 
 _LEAST_ROWS: Final = 4  # of the table, with its titles
 _WIDE: Final = 100
-_TICK_S: Final = 3.0  # ages grow in steps of this: each repaints the screen
 
 
 def _ruled(line: Line, cells: int) -> Line:
@@ -71,7 +71,7 @@ class MainScreen(Commands):
     def on_mount(self) -> None:
         self._fit()
         self._paint_all()
-        self.set_interval(_TICK_S, self._tick)
+        self.set_interval(TICK_S, self._tick)
 
     # --- showing a view ---
 
