@@ -23,8 +23,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from measure import program_ns
-from safehandle_tui.model.columns import HANDLE_COLUMNS, Sort, lay_out, row_line
+from safehandle_tui.model.columns import Sort, lay_out, row_line
 from safehandle_tui.model.feed import Feed, View, ViewSpec
+from safehandle_tui.model.row_columns import HANDLE_COLUMNS
 from safehandle_tui.model.shelf import HandleRows, Shelf
 from table import Row, show
 

@@ -111,7 +111,8 @@ def _width() -> int:
 
 
 def _lines(view: View, rows: int, cells: int) -> list[Line]:
-    from safehandle_tui.model.columns import SITE_COLUMNS, header_line, lay_out, row_line
+    from safehandle_tui.model.columns import header_line, lay_out, row_line
+    from safehandle_tui.model.row_columns import SITE_COLUMNS
     from safehandle_tui.model.states import badge
     from safehandle_tui.model.text import clip, count, plural
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 from safehandle_tui.model import tracks
-from safehandle_tui.model.columns import HANDLE_COLUMNS, SITE_COLUMNS, Sort
+from safehandle_tui.model.columns import Sort
 from safehandle_tui.model.detail import HandleDetail, SiteDetail
 from safehandle_tui.model.feed import Feed, View, ViewSpec
+from safehandle_tui.model.row_columns import HANDLE_COLUMNS, SITE_COLUMNS
 from safehandle_tui.model.rows import HandleRow, SiteRow
 from safehandle_tui.model.shelf import Shelf
 from safehandle_tui.model.states import process_state

@@ -6,8 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from safehandle_tui.model.columns import (
-    HANDLE_COLUMNS,
-    SITE_COLUMNS,
     Sort,
     column_at,
     header_line,
@@ -15,6 +13,7 @@ from safehandle_tui.model.columns import (
     row_line,
 )
 from safehandle_tui.model.processes import PROCESS_COLUMNS
+from safehandle_tui.model.row_columns import HANDLE_COLUMNS, SITE_COLUMNS
 from safehandle_tui.model.rows import BUCKETS, HandleRow
 from safehandle_tui.model.text import line_width, plain
 from support_bunches import sites_of

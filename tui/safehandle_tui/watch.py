@@ -28,6 +28,7 @@ from safehandle_tui.screens.help import HelpScreen
 from safehandle_tui.screens.lines import JumpScreen, LinesScreen
 from safehandle_tui.screens.main import MainScreen
 from safehandle_tui.screens.small import SmallScreen, is_too_small
+from safehandle_tui.screens.taking import Taking
 
 __all__ = ["KeyCommands", "WatchApp"]
 
@@ -169,7 +170,7 @@ class WatchApp(App[int]):
         if not isinstance(self.screen, SmallScreen):
             self.push_screen(CardScreen(message.key, self.view, self._main))
 
-    def on_commands_lines_asked(self, message: Commands.LinesAsked) -> None:
+    def on_taking_lines_asked(self, message: Taking.LinesAsked) -> None:
         self.push_screen(LinesScreen(message.title, message.lines))
 
     def action_jump(self) -> None:

@@ -24,13 +24,14 @@ from safehandle_tui.model.limits import Limits
 from safehandle_tui.model.modes import Mode
 from safehandle_tui.model.sessions import Sessions
 from safehandle_tui.model.shelf import HandleRows
+from safehandle_tui.model.shelves import Shelves
 from safehandle_tui.model.source import SourceFiles
 from safehandle_tui.model.spec import Moment, ViewSpec
 from safehandle_tui.model.states import State, headline, state_of, tally
 from safehandle_tui.model.text import Line, Span
 from safehandle_tui.model.tracks import ProcessRow, Track
 from safehandle_tui.model.travel import Timeline, timeline, travelled
-from safehandle_tui.model.views import Builder, Detail, Shelves
+from safehandle_tui.model.views import Builder, Detail
 
 __all__ = ["Feed", "Mode", "View", "ViewSpec"]
 

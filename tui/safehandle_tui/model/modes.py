@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from safehandle_tui.model.alarms import ALARM_COLUMNS
-from safehandle_tui.model.columns import HANDLE_COLUMNS, SITE_COLUMNS, Column, Sort
+from safehandle_tui.model.columns import Column, Sort
 from safehandle_tui.model.events import EVENT_COLUMNS
 from safehandle_tui.model.generations import GENERATION_COLUMNS
 from safehandle_tui.model.kinds import KIND_COLUMNS
+from safehandle_tui.model.row_columns import HANDLE_COLUMNS, SITE_COLUMNS
 from safehandle_tui.model.sessions import SESSION_COLUMNS
 from safehandle_tui.model.tree import TREE_COLUMNS
 

@@ -19,7 +19,7 @@ from safehandle_debug.ledger.names import Names
 from safehandle_debug.ledger.selecting import Chooser, State, ordered, selected
 from safehandle_debug.recording import RawLive, Recording
 from safehandle_debug.recording import format as shd
-from safehandle_tui.model.columns import life_span
+from safehandle_tui.model.row_columns import life_span
 from safehandle_tui.model.rows import BUCKETS, Bunch, HandleKey, HandleRow, SiteKey
 
 __all__ = ["HandleRows", "Shelf", "Stand"]

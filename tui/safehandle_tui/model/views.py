@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -33,17 +32,16 @@ from safehandle_tui.model.modes import MODES, Mode
 from safehandle_tui.model.rows import Bunch, HandleRow, SiteKey, SiteRow, group_by_site
 from safehandle_tui.model.sessions import SessionRow, Sessions, session_lines
 from safehandle_tui.model.shelf import HandleRows, Shelf
+from safehandle_tui.model.shelves import Shelves
 from safehandle_tui.model.source import SourceFiles
 from safehandle_tui.model.spec import ViewSpec
 from safehandle_tui.model.text import Line, clean, plural
 from safehandle_tui.model.tracks import Track
 from safehandle_tui.model.tree import TreeRow, tree_rows
 
-__all__ = ["Builder", "Detail", "Shelves"]
+__all__ = ["Builder", "Detail"]
 
 Detail = HandleDetail | SiteDetail | Card
-_SHELVES: Final = 6  # that are kept for the next view
-_STRIPS_AGE: Final = 200  # a strip of births is made anew after that part of its length
 _BETWEEN: Final = 200_000  # events that are looked through for a victim
 
 
@@ -394,36 +392,3 @@ class Builder:
 def _is_shown(state: State) -> bool:
     """True for a handle that is shown without being asked for those that ended."""
     return state.is_open or bool(state.problem)
-
-
-class Shelves:
-    """What was made for one view and may do for the next, as shelves of the
-    same handles are: a key press changes no handle."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()  # the screen asks for the rows of a site
-        self._known: dict[Any, Shelf] = {}
-        self._bunches: dict[Any, tuple[int, list[Bunch]]] = {}
-
-    def get(self, key: Any, make: Callable[[], Shelf]) -> Shelf:
-        """The shelf that was made for an equal key before, or a new one."""
-        with self._lock:
-            known = self._known.pop(key, None)
-        if known is None:
-            known = make()
-        with self._lock:
-            self._known[key] = known
-            while len(self._known) > _SHELVES:
-                del self._known[next(iter(self._known))]
-        return known
-
-    def bunches(self, shelf: Shelf, start_ns: int, now_ns: int, *, actors: bool) -> list[Bunch]:
-        """Its bunches; their strips of births may be a little older."""
-        key = (shelf, start_ns, actors)
-        known = self._bunches.pop(key, None)
-        if known is None or abs(now_ns - known[0]) > max(1, known[0] - start_ns) // _STRIPS_AGE:
-            known = (now_ns, shelf.bunches(start_ns, now_ns, actors=actors))
-        self._bunches[key] = known
-        while len(self._bunches) > _SHELVES:
-            del self._bunches[next(iter(self._bunches))]
-        return known[1]

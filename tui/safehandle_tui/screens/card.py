@@ -12,7 +12,8 @@ from safehandle_tui.keys import KEYS, bindings
 from safehandle_tui.model.cards import Card
 from safehandle_tui.model.feed import View
 from safehandle_tui.model.text import Line, Span, plain
-from safehandle_tui.screens.commands import Commands, export
+from safehandle_tui.screens.commands import Commands
+from safehandle_tui.screens.taking import export
 from safehandle_tui.widgets.key_bar import KeyBar
 from safehandle_tui.widgets.lines import Lines
 from safehandle_tui.widgets.page import Page

@@ -19,8 +19,9 @@ from safehandle_tui.model.system import system_lines
 from safehandle_tui.model.text import Line, plain
 from safehandle_tui.model.travel import timeline_line
 from safehandle_tui.screens.asking import TICK_S
-from safehandle_tui.screens.commands import Commands, edit, export
+from safehandle_tui.screens.commands import Commands
 from safehandle_tui.screens.lines import LinesScreen
+from safehandle_tui.screens.taking import edit, export
 from safehandle_tui.widgets.key_bar import KeyBar
 from safehandle_tui.widgets.lines import Lines
 from safehandle_tui.widgets.page import Page
