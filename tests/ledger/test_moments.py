@@ -173,3 +173,25 @@ def test_slots_are_packed_as_they_are(rows: list[Row], times: int) -> None:
     slots = Slots(data)
     assert slots.packed() == data
     assert len(slots) == len(rows) * times
+
+
+def test_another_way_on_from_a_moment_changes_nothing() -> None:
+    """What comes after a moment in its copy is not seen where it came otherwise."""
+    kinds = [EventKind.ACQUIRE] + [EventKind.ADD_REF] * 100 + [EventKind.ACQUIRE] * 32_700
+    rows: list[Row] = []
+    serial = 0
+    for seq, kind in enumerate(kinds, 1):
+        serial += kind == EventKind.ACQUIRE
+        rows.append((seq, 1_000_000 + seq, serial, 5, 1, 1, 0, 0, 0, RAW, 1, kind, 0, 0))
+    index = Index(0, 1_000_000, 1)
+    index.take([(1, packed(rows))], None)
+    kept = index.before(len(rows))
+    assert 0 < len(rows) - kept < 100
+    other = [
+        (seq, 1_000_000 + seq, 10**6 + seq, 6, 2, 1, 0, 0, 0, RAW, 1, EventKind.ACQUIRE, 0, 0)
+        for seq in range(kept + 1, len(rows) + 1)
+    ]
+    past = index.restored(kept)
+    past.take([(kept + 1, packed(other))], None)
+    check(past, rows[:kept] + other)
+    check(index, rows)
