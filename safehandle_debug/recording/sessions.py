@@ -79,7 +79,20 @@ def _newest(folder: Path) -> list[Path]:
     for session in sessions(folder):
         if found := session.recordings():
             return found
-    raise RecordingError(f"there is no recording in {folder}. {HOW_TO_RECORD}")
+    raise RecordingError(refusal(folder) or f"there is no recording in {folder}. {HOW_TO_RECORD}")
+
+
+def refusal(folder: Path) -> str | None:
+    """Why a folder may not be read, in a sentence; None when it may, or is not there."""
+    try:
+        if os.access(folder, os.R_OK | os.X_OK):
+            return None
+        owner = folder.owner()
+    except FileNotFoundError:
+        return None
+    except (OSError, KeyError):
+        owner = "somebody else"
+    return f"{folder} may not be read: it belongs to {owner}. Become that user, or root"
 
 
 def _of_pid(pid: int) -> list[Path]:

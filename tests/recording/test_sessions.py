@@ -157,3 +157,33 @@ def test_folder_of_sessions(folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
     record(other / OLDER)
     newest = record(other / NEWER)
     assert resolve(str(other)) == [newest]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_what_may_not_be_read_is_said(tmp_path: Path) -> None:
+    """A folder of somebody else's is not an empty one."""
+    folder = tmp_path / "private"
+    folder.mkdir(mode=0o700)
+    above = folder.parent
+    while above != above.parent:
+        if not above.stat().st_mode & 0o001:
+            above.chmod(0o711)  # so that only the folder itself is closed
+        above = above.parent
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        said = "nothing"
+        try:
+            os.setresuid(65534, 65534, 65534)
+            resolve(str(folder))
+        except RecordingError as error:
+            said = str(error)
+        finally:
+            os.write(write, said.encode())
+            os._exit(0)
+    os.close(write)
+    with open(read) as file:
+        assert f"{folder} may not be read: it belongs to root" in file.read()
+    os.waitpid(child, 0)
+    with pytest.raises(RecordingError, match="there is no recording in"):
+        resolve(str(folder))

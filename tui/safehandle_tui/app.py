@@ -15,6 +15,7 @@ from pathlib import Path
 
 from safehandle_debug.errors import RecordingError
 from safehandle_debug.recording import resolve
+from safehandle_debug.recording.sessions import refusal
 
 __all__ = ["run", "serve"]
 
@@ -64,7 +65,7 @@ def _problem(targets: Sequence[str]) -> str | None:
     for target in targets:
         try:
             # A session folder may still be empty: then we wait for a process.
-            if Path(target).is_dir():
+            if Path(target).is_dir() and not refusal(Path(target)):
                 os.listdir(target)
             else:
                 resolve(target)

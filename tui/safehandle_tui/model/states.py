@@ -5,9 +5,11 @@ from __future__ import annotations
 import signal
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final, Literal
 
 from safehandle_debug.ledger import ProcessInfo
+from safehandle_debug.recording.sessions import refusal
 from safehandle_tui.model.rows import MANY, Bunch, SiteKey
 from safehandle_tui.model.text import Line, Span, count, plural
 from safehandle_tui.model.tracks import ProcessRow
@@ -100,8 +102,13 @@ def waiting_lines(place: str) -> list[Line]:
         (),
         (("Run:  ", "muted"), ("SAFEHANDLE_DEBUG=full python app.py", "key")),
         (),
-        ((f"watching {place}", "muted"),),
+        _watching(place),
     ]
+
+
+def _watching(place: str) -> Line:
+    refused = refusal(Path(place))
+    return ((refused, "bad"),) if refused is not None else ((f"watching {place}", "muted"),)
 
 
 def _top_site(bunches: Sequence[Bunch]) -> tuple[str, int]:
