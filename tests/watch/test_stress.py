@@ -238,6 +238,7 @@ USES = {
     "fchmod": "os.fchmod(fd, 0o600)",
     "fchown": "os.fchown(fd, -1, -1)",
     "fstatvfs": "os.statvfs(fd)",
+    "open": "open(fd)",
     "openat": "os.open('file', os.O_RDONLY, dir_fd=fd)",
     "fpathconf": "os.fpathconf(fd, 'PC_LINK_MAX')",
     "linkat": "os.link('file', 'other', src_dir_fd=fd)",
@@ -263,7 +264,6 @@ PROBES = {
     "fstat": "os.fstat(fd)",
     "get_inheritable": "os.get_inheritable(fd)",
     "getfl": "fcntl.fcntl(fd, fcntl.F_GETFL)",
-    "open": "open(fd)",
     "unregister": "poll.unregister(fd)",
     "onto_itself": "os.dup2(fd, fd)",
 }
