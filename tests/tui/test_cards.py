@@ -197,6 +197,11 @@ def test_the_way_that_it_took(ending: str, said: str) -> None:
 
 def test_an_ending_at_the_interpreters_end() -> None:
     """Is said to be one."""
+    swept = ended("swept")
+    asked = event(1, "dispose", 1, stack=(PLACE,))
+    text = way("left", **{**swept, "events": [asked, *swept["events"]]})  # type: ignore[misc]
+    assert "close was asked for at app.py:12 work, MainThread, and waited" in text
+    assert "nobody closed it" not in text
     text = way("ended", **ended("dropped", Flag.FINALIZING | Flag.FINALIZER))
     assert "while the interpreter was ending" in text
     assert "the process died" in way("held", **ended("lost"))

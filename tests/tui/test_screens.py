@@ -87,7 +87,7 @@ def test_the_card_of_a_double_release(leaky: Leaky) -> None:
     watch([leaky.folder], scenario)
 
 
-def test_the_victim_stands_between(sessions_root: Path) -> None:
+def test_the_victim_stands_between(sessions_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who got the number in the meantime is named, with its line."""
     leaky = leaky_session(sessions_root, leaks=0)
     book = leaky.book
@@ -114,7 +114,15 @@ def test_the_victim_stands_between(sessions_root: Path) -> None:
         await until_shown(pilot, f"> Alarms > #{victim}")
         await press(app, pilot, "escape", "H")
         await until_shown(pilot, f"> Alarms > #{first}")
-        await press(app, pilot, "escape", "full_stop")
+        await press(app, pilot, "escape", "n")
+        assert "DOUBLE-RELEASE  #5" in await until_shown(pilot, "nobody else got fd 6")
+        await press(app, pilot, "N")
+        await until_shown(pilot, f"Enter #{victim}, the victim")
+        monkeypatch.chdir(sessions_root)
+        await press(app, pilot, "x", "y")
+        (written,) = sessions_root.glob("safehandle-alarm-*.txt")
+        assert "← the victim: Enter" in written.read_text()
+        await press(app, pilot, "full_stop")
         assert "◄ REPLAY" in screen_text(app)
         assert "> Alarms " in screen_text(app)
 

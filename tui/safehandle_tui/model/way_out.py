@@ -51,7 +51,7 @@ def _would(detail: HandleDetail, references: int) -> list[str]:
         if history.owner == _NOBODY:
             return [f"no object owns {number}: only os.close(), or the end of the process"]
         return [f"if dropped: {clean(history.owner)}'s finalizer → close({history.value})"]
-    asked = next((event for event in history.events if event.kind == "dispose"), None)
+    asked = _asked(history)
     if asked is not None:
         return [f"close was asked for {_at(asked, detail)}", _waits(references)]
     if references:
@@ -60,6 +60,11 @@ def _would(detail: HandleDetail, references: int) -> list[str]:
             "if they never are: the interpreter's exit closes it",
         ]
     return [f"if dropped: its finalizer → release_handle() → {number} is closed"]
+
+
+def _asked(history: History) -> Event | None:
+    """The event that asked for the close of what was still in use."""
+    return next((event for event in history.events if event.kind == "dispose"), None)
 
 
 def _waits(references: int) -> str:
@@ -90,6 +95,12 @@ def _did(detail: HandleDetail, end: Event | None) -> list[str]:
         "lost": ["none: the process ended, and the kernel took it back"],
     }
     lines = ways.get(history.ending or "", [])
+    asked = _asked(history)
+    if asked is not None and history.ending == "swept":
+        lines = [
+            f"close was asked for {_at(asked, detail)}, and waited for a reference",
+            f"that never came back: the interpreter's exit closed it → {hook}",
+        ]
     if during and history.ending != "swept":
         lines = [*lines, "while the interpreter was ending"]
     return lines
