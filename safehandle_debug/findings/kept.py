@@ -29,15 +29,18 @@ def sort_out(
     """One process' findings: what is to be reported, and what is accepted, by which rule."""
     findings = list(findings)
     calls = Counter[_Call]()
+    pollers = Counter[str | None]()
     for each in findings:
         if each.kind == "leak":
             calls[_call(each)] += 1 if _is_pair(each) else each.count
+            pollers[_poller_of(each)] += each.count
     reported, left_out = [], []
     for each in findings:
         rule = accepted(each)
         if rule is None and each.kind == "leak" and _is_descriptor(each.handle):
             why: str | None = None
-            if _is_of_runtime(each):
+            # Those of an object, a messaging context for example, come from several calls.
+            if _is_of_runtime(each) and pollers[_poller_of(each)] <= _POLLERS:
                 why = _WHY_RUNTIME
             elif calls[_call(each)] == 1 and _is_kept(each):
                 why = _WHY_KEPT
@@ -103,18 +106,27 @@ def _is_kept(finding: Finding) -> bool:
     )
 
 
-def _is_of_runtime(finding: Finding) -> bool:
-    """True for the pollers of a runtime in a package's native code (tokio, ...),
-    which starts at the first call that needs it and never ends.
+def _poller_of(finding: Finding) -> str | None:
+    """The package in whose native code something is opened to poll with.
 
     Python's own have owners."""
     history = finding.handle
+    if (
+        history.ending not in (None, "lost")
+        or history.kind not in ("epoll", "eventfd")
+        or history.owner != "raw"
+        or not history.opened
+    ):
+        return None
+    package = _package_of(history.opened[0])
+    return None if package is None else package[1]
+
+
+def _is_of_runtime(finding: Finding) -> bool:
+    """True for the pollers of a runtime in a package's native code (tokio, ...),
+    which starts at the first call that needs it and never ends."""
     return (
-        history.ending in (None, "lost")
-        and history.kind in ("epoll", "eventfd")
-        and history.owner == "raw"
-        and bool(history.opened)
-        and _package_of(history.opened[0]) is not None
+        _poller_of(finding) is not None
         and finding.count == len(finding.serials) <= _POLLERS
         and _are_neighbours(finding.serials)
     )

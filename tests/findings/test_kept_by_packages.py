@@ -40,6 +40,14 @@ def loop():
 def start_runtime():
     ctypes.CDLL(None).epoll_create1(0x80000), ctypes.CDLL(None).eventfd(0, 0x80000)
 
+class Context:
+    def __init__(self):
+        ctypes.CDLL(None).eventfd(0, 0x80000)
+
+    def socket(self):
+        for _ in range(2):
+            start_runtime()
+
 def connect(path):
     POOL.append(open(path))
 
@@ -61,6 +69,7 @@ PROGRAMS = {
         "for _ in range(3): kept.start_runtime()",
         6,
     ),
+    "the pollers of an object": ("mine = kept.Context()\nmine.socket()", 5),
     "one of a pool": ("kept.connect('/etc/passwd')", 0),
     "a pool that grows": ("for _ in range(3): kept.connect('/etc/passwd')", 3),
     "a pool that grows from different lines": (
