@@ -19,6 +19,7 @@
  *   slots.c     the handles that are open, as Python has them
  *   handles.c   the handles of a process at one moment
  *   table.c     some of them by serial
+ *   question.c  answers about them that are kept
  *   tests.c     the conditions of a filter
  *   groups.c    how many there are alike
  *   order.c     which comes first
@@ -396,10 +397,18 @@ int64_t idx_handle_number(const idx_handle *handle, int number, int64_t now);
 
 extern PyType_Spec idx_handles_spec;
 
+/* --- question.c: the Python type Question --- */
+
+extern PyType_Spec idx_question_spec;
+/* What it answers about two ids; -1 with an exception. */
+int64_t idx_question_told(PyObject *question, uint32_t first, uint32_t second);
+/* The same about two columns of a handle. */
+int64_t idx_question_answer(PyObject *question, const idx_handle *handle,
+                            int first, int second);
+
 /* --- tests.c: what a filter asks --- */
 
 typedef struct idx_tests idx_tests;
-extern PyType_Spec idx_question_spec;
 /* Reads the tests of one process; NULL with an exception. */
 idx_tests *idx_tests_read(PyObject *tests, PyTypeObject *question);
 #define IDX_BATCH 1024
@@ -408,9 +417,6 @@ idx_tests *idx_tests_read(PyObject *tests, PyTypeObject *question);
 bool idx_tests_pass(const idx_tests *tests, const idx_handle *handles,
                     size_t count, int64_t now, size_t from, uint8_t *passed);
 void idx_tests_free(idx_tests *tests);
-/* The answer about a handle's two columns; -1 with an exception. */
-int64_t idx_question_answer(PyObject *question, const idx_handle *handle,
-                            int first, int second);
 
 /* --- groups.c --- */
 

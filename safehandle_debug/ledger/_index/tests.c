@@ -6,87 +6,6 @@
 
 #include <string.h>
 
-/* --- questions --- */
-
-typedef struct {
-    PyObject_HEAD
-    PyObject *callable;
-    idx_asked asked;
-} question;
-
-static PyObject *
-question_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
-{
-    static char *names[] = {"callable", NULL};
-    PyObject *callable;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O:Question", names,
-                                     &callable)) {
-        return NULL;
-    }
-    question *self = (question *)type->tp_alloc(type, 0);
-    if (self != NULL) {
-        self->callable = Py_NewRef(callable);
-    }
-    return (PyObject *)self;
-}
-
-static int
-question_traverse(question *self, visitproc visit, void *arg)
-{
-    Py_VISIT(Py_TYPE(self));
-    Py_VISIT(self->callable);
-    return 0;
-}
-
-static int
-question_clear(question *self)
-{
-    Py_CLEAR(self->callable);
-    return 0;
-}
-
-static void
-question_dealloc(question *self)
-{
-    PyTypeObject *type = Py_TYPE(self);
-    PyObject_GC_UnTrack(self);
-    Py_CLEAR(self->callable);
-    idx_asked_clear(&self->asked);
-    type->tp_free((PyObject *)self);
-    Py_DECREF(type);
-}
-
-static PyType_Slot question_slots[] = {
-    {Py_tp_doc,
-     "Question(callable)\n--\n\n"
-     "What callable(id, id) answers, a number or a truth, asked once."},
-    {Py_tp_new, question_new},
-    {Py_tp_traverse, question_traverse},
-    {Py_tp_clear, question_clear},
-    {Py_tp_dealloc, question_dealloc},
-    {0, NULL},
-};
-
-PyType_Spec idx_question_spec = {
-    .name = "safehandle_debug.ledger._index.Question",
-    .basicsize = sizeof(question),
-    .flags =
-        Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_HAVE_GC,
-    .slots = question_slots,
-};
-
-int64_t
-idx_question_answer(PyObject *asked, const idx_handle *handle, int first,
-                    int second)
-{
-    question *self = (question *)asked;
-    return idx_asked_answer(&self->asked, self->callable,
-                            idx_handle_column(handle, first),
-                            idx_handle_column(handle, second));
-}
-
-/* --- tests --- */
-
 enum {
     ASK,
     COMPARE,
@@ -295,51 +214,13 @@ have_digits(const atom *atom, const idx_handle *handles, size_t count,
     }
 }
 
-static void
-compare(const atom *atom, const idx_handle *handles, size_t count, int64_t now,
-        uint8_t *holds)
-{
-    int64_t limit = atom->limit;
-    for (size_t at = 0; at < count; at++) {
-        if (!holds[at]) {
-            continue;
-        }
-        int64_t number = idx_handle_number(&handles[at], atom->first, now);
-        switch (atom->second) {
-        case LESS:
-            holds[at] = number < limit;
-            break;
-        case AT_MOST:
-            holds[at] = number <= limit;
-            break;
-        case EQUAL:
-            holds[at] = number == limit;
-            break;
-        case AT_LEAST:
-            holds[at] = number >= limit;
-            break;
-        default:
-            holds[at] = number > limit;
-        }
-    }
-}
-
-/* How many of the handles are of one pack and alike in a column; 0: nobody
- * knows without looking at each. */
+/* How many of the handles are of one pack in which a column is the same for
+ * all; 0: nobody knows without looking at each. */
 static size_t
-alike(const idx_handle *handles, size_t count, int column)
+alike(const idx_handle *handles, size_t count, int packed)
 {
-    static const int packed[IDX_COLUMNS] = {
-        [IDX_STACK] = IDX_AT_STACK,   [IDX_TYPE] = IDX_AT_TYPE,
-        [IDX_THREAD] = IDX_AT_THREAD, [IDX_TASK] = IDX_AT_TASK,
-        [IDX_TEST] = IDX_AT_TEST,     [IDX_DETAIL] = IDX_AT_DETAIL,
-    };
-    if (column == IDX_NONE) {
-        return count;
-    }
     const idx_part *part = handles[0].part;
-    if (packed[column] == 0
-        || part->pack->columns[packed[column]].width != 0) {
+    if (part->pack->columns[packed].width != 0) {
         return 0;
     }
     size_t run = 1;
@@ -350,17 +231,81 @@ alike(const idx_handle *handles, size_t count, int column)
 }
 
 static bool
+is_true(int sign, int64_t number, int64_t limit)
+{
+    switch (sign) {
+    case LESS:
+        return number < limit;
+    case AT_MOST:
+        return number <= limit;
+    case EQUAL:
+        return number == limit;
+    case AT_LEAST:
+        return number >= limit;
+    default:
+        return number > limit;
+    }
+}
+
+static void
+compare(const atom *atom, const idx_handle *handles, size_t count, int64_t now,
+        uint8_t *holds)
+{
+    bool may_be_alike = atom->first == IDX_REFS;
+    for (size_t at = 0; at < count; at++) {
+        size_t run = 0;
+        if (may_be_alike
+            && (at == 0 || handles[at].part != handles[at - 1].part)) {
+            run = alike(&handles[at], count - at, IDX_AT_REFS);
+        }
+        if (!holds[at] && run == 0) {
+            continue;
+        }
+        bool holds_here = is_true(
+            atom->second, idx_handle_number(&handles[at], atom->first, now),
+            atom->limit);
+        if (run == 0) {
+            holds[at] = holds_here;
+            continue;
+        }
+        if (!holds_here) {
+            memset(holds + at, 0, run);
+        }
+        at += run - 1;
+    }
+}
+
+#define KNOWN 16 /* answers at hand */
+
+/* The same of a column of ids. */
+static size_t
+ids_alike(const idx_handle *handles, size_t count, int column)
+{
+    static const int packed[IDX_COLUMNS] = {
+        [IDX_STACK] = IDX_AT_STACK,   [IDX_TYPE] = IDX_AT_TYPE,
+        [IDX_THREAD] = IDX_AT_THREAD, [IDX_TASK] = IDX_AT_TASK,
+        [IDX_TEST] = IDX_AT_TEST,     [IDX_DETAIL] = IDX_AT_DETAIL,
+    };
+    if (column == IDX_NONE) {
+        return count;
+    }
+    return packed[column] ? alike(handles, count, packed[column]) : 0;
+}
+
+static bool
 ask(const atom *atom, const idx_handle *handles, size_t count, uint8_t *holds)
 {
-    question *self = (question *)atom->asked;
-    uint32_t one = 0, other = 0;
-    int64_t answer = -1; /* to those two, which mostly are the next one's */
-    size_t run = 0;      /* handles from here on that have the same answer */
+    /* The latest answers: those are mostly the next ones, too. */
+    struct {
+        uint32_t first, second;
+        bool is_known, answer;
+    } known[KNOWN] = {0};
+    size_t run = 0; /* handles from here on that have the same answer */
     for (size_t at = 0; at < count; at++, run = run ? run - 1 : 0) {
         if (run == 0
             && (at == 0 || handles[at].part != handles[at - 1].part)) {
-            size_t first = alike(&handles[at], count - at, atom->first);
-            size_t second = alike(&handles[at], count - at, atom->second);
+            size_t first = ids_alike(&handles[at], count - at, atom->first);
+            size_t second = ids_alike(&handles[at], count - at, atom->second);
             run = first < second ? first : second;
         }
         if (!holds[at]) {
@@ -368,20 +313,24 @@ ask(const atom *atom, const idx_handle *handles, size_t count, uint8_t *holds)
         }
         uint32_t first = idx_handle_column(&handles[at], atom->first);
         uint32_t second = idx_handle_column(&handles[at], atom->second);
-        if (answer < 0 || first != one || second != other) {
-            one = first;
-            other = second;
-            answer =
-                idx_asked_answer(&self->asked, self->callable, one, other);
-            if (answer < 0) {
+        size_t slot = (first * 0x9E3779B1u ^ second) >> 8 & (KNOWN - 1);
+        if (!known[slot].is_known || known[slot].first != first
+            || known[slot].second != second) {
+            int64_t told = idx_question_told(atom->asked, first, second);
+            if (told < 0) {
                 return false;
             }
+            known[slot].first = first;
+            known[slot].second = second;
+            known[slot].is_known = true;
+            known[slot].answer = told != 0;
         }
+        bool answer = known[slot].answer;
         if (run == 0) {
-            holds[at] = answer != 0;
+            holds[at] = answer;
             continue;
         }
-        if (answer == 0) {
+        if (!answer) {
             memset(holds + at, 0, run);
         }
         at += run - 1;
