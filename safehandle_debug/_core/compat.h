@@ -55,6 +55,18 @@ shd_frame_caller(shd_frame *frame)
     return frame->previous;
 }
 
+/* Where the frame is: an address inside its code object, which the instruction
+ * that runs has to itself while the code object lives. */
+static inline const void *
+shd_frame_at(const shd_frame *frame)
+{
+#if PY_VERSION_HEX < 0x030D0000
+    return frame->prev_instr;
+#else
+    return frame->instr_ptr;
+#endif
+}
+
 static inline PyCodeObject *
 shd_frame_code(shd_frame *frame)
 {
@@ -85,6 +97,21 @@ shd_frame_lasti(shd_frame *frame)
     }
 #endif
     return (int)(_PyInterpreterFrame_LASTI(frame) * (int)sizeof(_Py_CODEUNIT));
+}
+
+/* Whether it is the interpreter's own, and for ever: where one is, no function's
+ * frame can be. */
+static inline int
+shd_frame_is_shim(const shd_frame *frame)
+{
+#if PY_VERSION_HEX < 0x030C0000
+    (void)frame;
+    return 0;
+#elif PY_VERSION_HEX < 0x030E0000
+    return frame->owner == FRAME_OWNED_BY_CSTACK;
+#else
+    return frame->owner >= FRAME_OWNED_BY_INTERPRETER;
+#endif
 }
 
 #endif /* SHD_HAVE_FRAMES */

@@ -19,10 +19,17 @@
 #define SHD_WINDOW 16
 
 typedef struct {
-    PyCodeObject *code; /* compared, never followed once the walk is over */
+    const void *at; /* shd_frame_at() */
+    PyCodeObject *code;
     uint32_t lasti;
-    uint32_t id; /* in the cache: of the stack that ends in this frame */
 } shd_walked;
+
+/* A frame of the stack that was captured last.  `at` is compared, never
+ * followed. */
+typedef struct {
+    const void *at;
+    uint32_t id; /* of the stack that ends in this frame */
+} shd_cached;
 
 /* As long as it stays the same, so does the running task: entering and leaving
  * a context, as each step of a task does, counts. */
@@ -43,8 +50,8 @@ typedef struct {
 
 /* A stack that was found before: `parent` with one frame more. */
 typedef struct {
-    PyCodeObject *code;
-    uint32_t lasti, parent;
+    const void *at;
+    uint32_t parent;
     uint32_t id;
     uint32_t generation; /* of the thread's cache */
 } shd_step;
@@ -74,6 +81,8 @@ typedef struct shd_thread {
     uint32_t cached_skip;
     uint32_t generation; /* changes when addresses mean something else */
     uint32_t importing;  /* entries up to the importer's frame, 0: none */
+    uint32_t chained;    /* valid entries of `chain` */
+    uint32_t kept;       /* frames that the stack of `chain` has */
     uint32_t path;       /* STRING id of the path opened last ... */
     uint32_t path_epoch; /* ... in the file of this epoch */
 
@@ -91,7 +100,9 @@ typedef struct shd_thread {
 
     shd_unsure unsure_events[SHD_MOST_UNSURE];
     shd_step steps[SHD_STEPS];
-    shd_walked cache[SHD_KEEP_FRAMES + SHD_WINDOW]; /* outermost first */
+    const void *chain[SHD_KEEP_FRAMES]; /* shd_frame_at() of every frame */
+    uint32_t chain_ids[SHD_KEEP_FRAMES + 1]; /* ... with its stack's id */
+    shd_cached cache[SHD_KEEP_FRAMES + SHD_WINDOW]; /* outermost first */
     shd_walked walk[SHD_WALK_FRAMES];               /* innermost first */
     unsigned char text[SHD_BLOCK_SIZE];             /* being encoded */
 } shd_thread;

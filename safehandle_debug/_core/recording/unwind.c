@@ -1,12 +1,18 @@
 /* Walking frames, and finding the stack's id without hashing all of it.
  *
  * A walk costs a nanosecond a frame; hashing costs several.  Each thread keeps
- * the stack that it captured last, and only the frames beyond the common part
- * are looked up.  Frames are compared by (code, lasti) from the outermost in:
- * a frame's address proves nothing, the next call reuses it. */
+ * the chain of frames that it captured last, innermost first.  Mostly the next
+ * one is as long and differs in a frame or two at its inner end, which a walk
+ * finds out that stores nothing.  Otherwise frames are compared from the
+ * outermost in, and those beyond the common part are looked up.
+ *
+ * What is compared is the address of the running instruction.  A frame's own
+ * address proves nothing, the next call reuses it. */
 #include "unwind.h"
 
 #include "depot.h"
+
+#define MOST_CHANGED 8 /* inner frames that may differ from the last chain's */
 
 static int use_frames;
 static _Atomic(shd_thread *) ending; /* ends the interpreter */
@@ -22,6 +28,7 @@ walk_frames(PyThreadState *tstate, shd_walked *walk)
          frame = shd_frame_caller(frame)) {
         int lasti = shd_frame_lasti(frame);
         if (lasti >= 0) {
+            walk[count].at = shd_frame_at(frame);
             walk[count].code = shd_frame_code(frame);
             walk[count].lasti = (uint32_t)lasti;
             count++;
@@ -40,6 +47,8 @@ walk_public(PyThreadState *tstate, shd_walked *walk)
         PyCodeObject *code = PyFrame_GetCode(frame);
         walk[count].code = code;
         walk[count].lasti = (uint32_t)PyFrame_GetLasti(frame);
+        /* Not where that is, but as good: inside the code object. */
+        walk[count].at = (const char *)code + walk[count].lasti;
         count++;
         PyFrameObject *caller = PyFrame_GetBack(frame);
         Py_DECREF(code); /* the frame still holds it */
@@ -104,36 +113,151 @@ shd_unwind_ending(void)
     (void)shd_thread_all_outside();
 }
 
-/* Id of the stack `parent` with one frame more, or 0.  A line that opens and
- * the one that closes take turns: what was looked up lately is kept. */
+static inline shd_step *
+step_of(shd_thread *thread, uint32_t parent, const void *at)
+{
+    uint32_t mixed = parent * 31 + (uint32_t)((uintptr_t)at >> 1);
+    return &thread->steps[mixed % SHD_STEPS];
+}
+
+/* Id of the stack `parent` with one frame more, if it was looked up lately, or
+ * 0: a line that opens and the one that closes take turns. */
 static inline uint32_t
+known_step(const shd_thread *thread, const shd_step *step, uint32_t parent,
+           const void *at)
+{
+    return step->at == at && step->parent == parent
+                   && step->generation == thread->generation
+               ? step->id
+               : 0;
+}
+
+/* Id of the stack `parent` with one frame more, or 0. */
+static uint32_t
 step_into(shd_thread *thread, uint32_t parent, const shd_walked *frame,
           uint32_t depth)
 {
-    uint32_t mixed =
-        parent * 31 + frame->lasti + (uint32_t)((uintptr_t)frame->code >> 4);
-    shd_step *step = &thread->steps[mixed % SHD_STEPS];
-    if (step->code == frame->code && step->lasti == frame->lasti
-        && step->parent == parent && step->generation == thread->generation
-        && step->id != 0) {
-        return step->id;
+    shd_step *step = step_of(thread, parent, frame->at);
+    uint32_t id = known_step(thread, step, parent, frame->at);
+    if (id == 0) {
+        uint32_t code = shd_depot_code(frame->code);
+        id = code == 0 ? 0 : shd_depot_node(parent, code, frame->lasti, depth);
+        *step = (shd_step){frame->at, parent, id, thread->generation};
     }
-    uint32_t code = shd_depot_code(frame->code);
-    uint32_t id =
-        code == 0 ? 0 : shd_depot_node(parent, code, frame->lasti, depth);
-    *step =
-        (shd_step){frame->code, frame->lasti, parent, id, thread->generation};
     return id;
 }
 
-uint32_t
-shd_unwind_capture(shd_thread *thread, PyThreadState *tstate,
-                   enum shd_walker walker)
+/* --- the chain --------------------------------------------------------------- */
+
+#if SHD_HAVE_FRAMES
+/* Keeps the chain whose walk is in the cache now, with `count` frames. */
+static void
+keep_chain(shd_thread *thread, PyThreadState *tstate, uint32_t count)
 {
-    if (tstate == NULL || !can_walk(thread, walker)) {
-        thread->importing = 0;
+    uint32_t length = 0, walked = 0;
+    shd_frame *frame = shd_frame_newest(tstate);
+    thread->chained = 0;
+    for (; frame != NULL; frame = shd_frame_caller(frame)) {
+        int counts = shd_frame_lasti(frame) >= 0;
+        if (length == SHD_KEEP_FRAMES
+            || (!counts && !shd_frame_is_shim(frame))) {
+            return;
+        }
+        thread->chain[length] = shd_frame_at(frame);
+        thread->chain_ids[length] =
+            walked < count ? thread->cache[count - 1 - walked].id : 0;
+        length++;
+        walked += (uint32_t)counts;
+    }
+    thread->chain_ids[length] = 0;
+    thread->chained = length;
+    thread->kept = count;
+}
+
+/* The first `changed` frames of the chain are others now: the stack's id, or
+ * 0 when that cannot be said so quickly. */
+static __attribute__((noinline)) uint32_t
+change_chain(shd_thread *thread, PyThreadState *tstate, uint32_t changed)
+{
+    shd_frame *frames[MOST_CHANGED], *frame = shd_frame_newest(tstate);
+    if (changed > thread->kept || thread->importing > thread->kept - changed) {
         return 0;
     }
+    for (uint32_t i = 0; i < changed; i++) {
+        /* Each of them counted, and does. */
+        if (thread->chain_ids[i] == thread->chain_ids[i + 1]
+            || shd_frame_lasti(frame) < 0
+            || shd_frame_code(frame) == importer) {
+            return 0;
+        }
+        frames[i] = frame;
+        frame = shd_frame_caller(frame);
+    }
+    uint32_t id = thread->chain_ids[changed];
+    while (changed-- > 0) {
+        const void *at = shd_frame_at(frames[changed]);
+        uint32_t parent = id;
+        id = known_step(thread, step_of(thread, parent, at), parent, at);
+        if (id == 0) {
+            const shd_walked found = {
+                at,
+                shd_frame_code(frames[changed]),
+                (uint32_t)shd_frame_lasti(frames[changed]),
+            };
+            id = step_into(thread, parent, &found, thread->kept - changed);
+        }
+        if (id == 0) {
+            thread->chained = 0;
+            return 0;
+        }
+        thread->chain[changed] = at;
+        thread->chain_ids[changed] = id;
+    }
+    return id;
+}
+
+/* The stack's id if the chain of frames is much the same as at the last
+ * capture, or 0. */
+static inline uint32_t
+follow_chain(shd_thread *thread, PyThreadState *tstate)
+{
+    uint32_t length = thread->chained, at = 0, changed = 0;
+    const shd_frame *frame = shd_frame_newest(tstate);
+    for (; frame != NULL; frame = frame->previous, at++) {
+        if (at == length) {
+            return 0;
+        }
+        if (shd_frame_at(frame) != thread->chain[at]) {
+            changed = at + 1;
+            if (changed > MOST_CHANGED) {
+                return 0;
+            }
+        }
+    }
+    if (at != length || length == 0) {
+        return 0;
+    }
+    return changed == 0 ? thread->chain_ids[0]
+                        : change_chain(thread, tstate, changed);
+}
+#else
+static inline uint32_t
+follow_chain(shd_thread *Py_UNUSED(thread), PyThreadState *Py_UNUSED(tstate))
+{
+    return 0;
+}
+
+static inline void
+keep_chain(shd_thread *Py_UNUSED(thread), PyThreadState *Py_UNUSED(tstate),
+           uint32_t Py_UNUSED(count))
+{
+}
+#endif
+
+/* Walks all of the stack, and compares it from the outermost frame in. */
+static __attribute__((noinline)) uint32_t
+walk_anew(shd_thread *thread, PyThreadState *tstate)
+{
     uint32_t count = walk_stack(tstate, thread->walk);
     uint32_t skip = 0;
     uint32_t most = shd_rec.settings.frames;
@@ -143,24 +267,14 @@ shd_unwind_capture(shd_thread *thread, PyThreadState *tstate,
         skip = (count - most) & ~(uint32_t)(SHD_WINDOW - 1);
         count -= skip;
     }
-    uint64_t deaths =
-        atomic_load_explicit(&shd_depot_deaths, memory_order_relaxed);
-    if (thread->cached_epoch != shd_rec.epoch
-        || thread->cached_deaths != deaths || thread->cached_skip != skip) {
+    if (thread->cached_skip != skip) {
         thread->cached = 0;
         thread->cached_skip = skip;
-        if (thread->cached_epoch != shd_rec.epoch
-            || thread->cached_deaths != deaths) {
-            thread->cached_epoch = shd_rec.epoch;
-            thread->cached_deaths = deaths;
-            thread->generation++;
-        }
     }
     uint32_t common = 0;
     uint32_t shared = count < thread->cached ? count : thread->cached;
     const shd_walked *from = thread->walk + count - 1;
-    while (common < shared && thread->cache[common].code == from->code
-           && thread->cache[common].lasti == from->lasti) {
+    while (common < shared && thread->cache[common].at == from->at) {
         common++;
         from--;
     }
@@ -173,14 +287,52 @@ shd_unwind_capture(shd_thread *thread, PyThreadState *tstate,
         if (id == 0) {
             break;
         }
-        thread->cache[common] = (shd_walked){from->code, from->lasti, id};
+        thread->cache[common] = (shd_cached){from->at, id};
         if (from->code == importer && thread->importing == 0) {
             thread->importing = common + 1;
         }
     }
     thread->cached = common;
-    /* A stack that lacks its inner frames would name the wrong place. */
-    return common == count ? id : 0;
+    if (common < count) {
+        /* A stack that lacks its inner frames would name the wrong place. */
+        thread->chained = 0;
+        return 0;
+    }
+    if (use_frames) {
+        keep_chain(thread, tstate, count);
+    }
+    return id;
+}
+
+uint32_t
+shd_unwind_capture(shd_thread *thread, PyThreadState *tstate,
+                   enum shd_walker walker)
+{
+    if (tstate == NULL || !can_walk(thread, walker)) {
+        if (thread->importing) {
+            thread->importing = 0;
+            thread->cached = 0;
+            thread->chained = 0;
+        }
+        return 0;
+    }
+    uint64_t deaths =
+        atomic_load_explicit(&shd_depot_deaths, memory_order_relaxed);
+    if (thread->cached_epoch == shd_rec.epoch
+        && thread->cached_deaths == deaths) {
+        uint32_t id = follow_chain(thread, tstate);
+        if (id != 0) {
+            return id;
+        }
+    }
+    else {
+        thread->cached = 0;
+        thread->chained = 0;
+        thread->cached_epoch = shd_rec.epoch;
+        thread->cached_deaths = deaths;
+        thread->generation++;
+    }
+    return walk_anew(thread, tstate);
 }
 
 static PyCodeObject *
