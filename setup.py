@@ -17,7 +17,7 @@ from setuptools.command.editable_wheel import editable_wheel
 
 CORE = pathlib.Path("safehandle_debug/_core")
 INDEX = pathlib.Path("safehandle_debug/ledger/_index")
-FLAGS = ["-std=gnu11", "-Wall", "-Wextra", "-fvisibility=hidden"]
+FLAGS = ["-std=gnu11", "-Wall", "-Wextra", "-fvisibility=hidden", "-fno-plt"]
 HOOK = pathlib.Path("safehandle_debug/activate/safehandle_debug.pth")
 
 

@@ -12,6 +12,9 @@
 #define Py_BUILD_CORE 1
 #endif
 #include <Python.h>
+#if PY_VERSION_HEX < 0x030C0000
+#include <pthread.h>
+#endif
 
 #if PY_VERSION_HEX < 0x030B0000
 #error "safehandle_debug needs CPython 3.11 or newer"
@@ -178,7 +181,7 @@ shd_thread_state(void)
     struct _gilstate_runtime_state *known = &_PyRuntime.gilstate;
     PyThreadState *own = known->autoInterpreterState == NULL
                              ? NULL
-                             : PyThread_tss_get(&known->autoTSSkey);
+                             : pthread_getspecific(known->autoTSSkey._key);
     if (_PyRuntime.interpreters.head != _PyRuntime.interpreters.main
         && _PyThreadState_UncheckedGet() != own) {
         return NULL;

@@ -7,6 +7,7 @@
 #include "recording/unwind.h"
 #include "locals.h"
 #include "watch/judge.h"
+#include "watch/owners.h"
 
 #include <stddef.h>
 #include <stdlib.h>
@@ -366,6 +367,7 @@ module_exec(PyObject *module)
             return -1;
         }
     }
+    shd_recorder_answer = shd_owners_asked;
     if (shd_unwind_start() < 0) {
         PyErr_NoMemory();
         return -1;

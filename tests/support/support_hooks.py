@@ -69,7 +69,8 @@ class Hooks:
         self._library.hook_name.restype = ctypes.c_char_p
         self._library.told.restype = ctypes.c_char_p
         self._library.told_by.restype = ctypes.c_char_p
-        self.awake = ctypes.c_int.in_dll(self._library, "told_awake")
+        self._library.told_switch.restype = ctypes.c_void_p
+        self.awake = ctypes.c_int.from_address(self._library.told_switch())
         self.rooms = ctypes.c_int.in_dll(self._library, "told_rooms")
         self.verdict = ctypes.c_int.in_dll(self._library, "told_verdict")
         self.parked = (ctypes.c_ubyte * 1024).in_dll(self._library, "told_parked")

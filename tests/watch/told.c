@@ -28,7 +28,6 @@ static size_t used;
 static const void *last_caller;
 
 EXPORTED int told_rooms, told_verdict;
-EXPORTED _Atomic int told_awake = 1;
 EXPORTED unsigned char told_parked[1024];
 
 static void
@@ -71,6 +70,7 @@ hook_of(const char *name)
     size_t count;
     const shd_hook *hooks = shd_hooks(&count);
     void *found = NULL;
+    shd_hooks_found();
     for (size_t i = 0; i < count; i++) {
         *hooks[i].original = dlsym(RTLD_DEFAULT, hooks[i].name);
         if (name != NULL && strcmp(name, hooks[i].name) == 0) {
@@ -115,8 +115,22 @@ vfork_and_run(const char *path, int fd)
 
 /* --- watch.h ---------------------------------------------------------------- */
 
-_Atomic int *shd_watch_awake = &told_awake;
-_Thread_local int shd_watch_busy __attribute__((tls_model("initial-exec")));
+_Alignas(SHD_PAGE_SIZE) shd_switches shd_on = {.watching = 1};
+_Thread_local _Alignas(64) struct shd_here shd_here
+    __attribute__((tls_model("initial-exec")));
+
+int
+shd_interpose_is_libc(const char *name)
+{
+    return name != NULL;
+}
+
+/* Where it is said whether the hooks are awake. */
+EXPORTED void *
+told_switch(void)
+{
+    return (void *)&shd_on.watching;
+}
 
 void
 shd_watch_opened(int fd, int kind, const char *path, const void *caller)
@@ -271,19 +285,19 @@ void
 shd_watch_left_alone(int shares_descriptors)
 {
     tell(NULL, "alone%s\n", shares_descriptors ? " with descriptors" : "");
-    shd_watch_busy = SHD_BUSY_VFORK;
+    shd_here.busy = SHD_BUSY_VFORK;
 }
 
 void
 shd_watch_vfork_begins(void)
 {
     tell(NULL, "vfork\n");
-    shd_watch_busy = SHD_BUSY_VFORK;
+    shd_here.busy = SHD_BUSY_VFORK;
 }
 
 void
 shd_watch_vfork_ended(pid_t child, const void *caller)
 {
-    shd_watch_busy = 0;
+    shd_here.busy = 0;
     tell(caller, "child %s vfork\n", child > 0 ? "N" : "none");
 }

@@ -111,21 +111,6 @@ shd_critical_drain(shd_interp *state)
 
 int shd_critical_passes;
 
-/* The thread of the collection that began last; compared only. */
-static _Atomic(PyThreadState *) collector;
-static _Atomic uint64_t collects_since; /* newest serial when it began */
-
-int
-shd_critical_collects_here(uint64_t serial)
-{
-    PyThreadState *tstate =
-        atomic_load_explicit(&collector, memory_order_relaxed);
-    return tstate != NULL && shd_critical_passes
-           && serial <= atomic_load_explicit(&collects_since,
-                                             memory_order_relaxed)
-           && tstate == PyGILState_GetThisThreadState();
-}
-
 int
 shd_critical_runs_pass(void)
 {
@@ -143,15 +128,14 @@ collection_callback(PyObject *Py_UNUSED(self), PyObject *const *args,
         if (PyUnicode_CompareWithASCIIString(args[0], "start") == 0) {
             shd_critical_passes += state->collecting == NULL;
             state->collecting = PyThreadState_Get();
-            atomic_store_explicit(&collects_since, shd_newest_serial,
-                                  memory_order_relaxed);
-            atomic_store_explicit(&collector, state->collecting,
-                                  memory_order_relaxed);
+            shd_here.collecting = 1;
+            shd_here.collected_since =
+                atomic_load_explicit(&shd_newest_serial, memory_order_relaxed);
         }
         else if (PyUnicode_CompareWithASCIIString(args[0], "stop") == 0) {
             shd_critical_passes -= state->collecting != NULL;
             state->collecting = NULL;
-            atomic_store_explicit(&collector, NULL, memory_order_relaxed);
+            shd_here.collecting = 0;
             shd_critical_drain(state);
         }
     }

@@ -322,10 +322,6 @@ shd_critical_in_pass(void)
     return shd_critical_passes && shd_critical_runs_pass();
 }
 
-/* The same without the GIL, from any thread, for the handle with this serial:
- * not of one that was acquired since the collection began. */
-int shd_critical_collects_here(uint64_t serial);
-
 /* Prepares for the collections at interpreter end; -1 with an exception. */
 int shd_critical_guard_exit(shd_interp *state);
 

@@ -39,7 +39,7 @@ static _Atomic uint32_t used;   /* blocks ever used */
 static _Atomic uint32_t backed; /* blocks whose storage is secured */
 static _Atomic int growing;     /* a thread secures more */
 static _Atomic int disk_full;
-uint32_t shd_recorder_capacity; /* blocks that the file may have */
+uint32_t shd_recorder_capacity SHD_HOT; /* blocks that the file may have */
 
 /* Numbers from 1 of blocks that no thread owns any more, oldest first; twice
    as many places as there are blocks. */
@@ -47,7 +47,8 @@ static _Atomic uint32_t *ring;
 static uint64_t ring_mask;
 static _Atomic uint64_t ring_first, ring_next;
 
-_Atomic(shd_live *) *shd_recorder_live_blocks; /* by slot / SHD_LIVE_A_BLOCK */
+_Atomic(shd_live *) *shd_recorder_live_blocks
+    SHD_HOT;                /* by slot / SHD_LIVE_A_BLOCK */
 static size_t account_size; /* bytes of both, which are one mapping */
 
 static _Atomic(shd_block_head *) pools[SHD_BLOCK_DATA + 1][POOL];

@@ -9,7 +9,7 @@
 #include <cpuid.h>
 #endif
 
-int shd_clock_cycles;
+int shd_clock_cycles SHD_HOT;
 
 static shd_anchor started;
 

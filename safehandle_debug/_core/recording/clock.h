@@ -3,6 +3,7 @@
 #define SHD_CLOCK_H
 
 #include "format.h"
+#include "here.h"
 
 #include <time.h>
 

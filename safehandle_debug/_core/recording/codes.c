@@ -32,7 +32,7 @@ typedef struct table {
 static _Atomic(table *) newest;
 static destructor original;
 
-_Atomic uint64_t shd_depot_deaths;
+_Atomic uint64_t shd_depot_deaths SHD_HOT;
 
 static uint32_t
 hash_of(uintptr_t code)

@@ -206,16 +206,8 @@ shd_depot_detail_string(const char *utf8)
 }
 
 uint32_t
-shd_depot_path(shd_thread *thread, const char *path)
+shd_depot_new_path(shd_thread *thread, const char *path)
 {
-    if (thread->path != 0 && thread->path_epoch == shd_rec.epoch) {
-        const shd_data_head *known =
-            (const shd_data_head *)(shd_rec.map + (uint64_t)thread->path * 8);
-        if (strncmp(path, (const char *)(known + 1), known->size) == 0
-            && path[known->size] == 0) {
-            return thread->path;
-        }
-    }
     thread->path = shd_depot_detail_string(path);
     thread->path_epoch = shd_rec.epoch;
     return thread->path;

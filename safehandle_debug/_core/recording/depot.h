@@ -27,7 +27,7 @@ uint32_t shd_depot_detail(PyObject *str);
 uint32_t shd_depot_detail_string(const char *utf8);
 /* The same for a path: often the one that the thread opened last. */
 struct shd_thread;
-uint32_t shd_depot_path(struct shd_thread *thread, const char *path);
+uint32_t shd_depot_new_path(struct shd_thread *thread, const char *path);
 uint32_t shd_depot_type(const char *name, const char *kind, const char *space);
 uint32_t shd_depot_node(uint32_t parent, uint32_t code, uint32_t lasti,
                         uint32_t depth);

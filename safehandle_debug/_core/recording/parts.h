@@ -7,12 +7,20 @@
 #include "record.h"
 #include "table.h"
 #include "unwind.h"
-#include "watch/owners.h"
 
 /* epoch << 32 | STRING id of the running test's name */
 extern _Atomic uint64_t shd_record_test;
 
-/* Events that lack their task are kept in mind, and get it later. */
+/* Events that lack their task are kept in mind, and get it later: the first few
+   of one moment. */
+static inline int
+shd_record_is_unsure(const shd_place *here)
+{
+    return here->unsure
+           && (here->thread->unsure < SHD_MOST_UNSURE
+               || here->thread->unsure_epoch != shd_rec.epoch
+               || !shd_same_moment(here->thread->unsure_moment, here->moment));
+}
 void shd_record_keep_unsure(const shd_place *here, shd_event *event,
                             shd_block_head *block, const shd_subject *subject);
 
@@ -41,6 +49,7 @@ shd_place_fill_in(shd_place *here, shd_thread *thread)
     here->test = (uint32_t)(word >> 32) == here->epoch ? (uint32_t)word : 0;
     here->stack = 0;
     here->importing = 0;
+    here->finalizing = shd_is_finalizing();
     here->unsure = 0;
 }
 
@@ -69,7 +78,7 @@ shd_place_enter(shd_place *here, PyThreadState *tstate, int stack)
         here->moment = shd_thread_moment(tstate);
     }
     if (stack) {
-        int held = shd_is_finalizing() && shd_holds_gil(tstate);
+        int held = here->finalizing && shd_holds_gil(tstate);
         shd_place_capture(here, tstate,
                           held ? SHD_WALKER_HELD : SHD_WALKER_BARE);
     }
@@ -91,7 +100,7 @@ shd_record_count_open(shd_header *header)
     _Atomic uint64_t *live = (_Atomic uint64_t *)&header->live;
     uint64_t now = shd_table_live();
     atomic_store_explicit(live, now, memory_order_relaxed);
-    if (shd_table_live() != now) {
+    if (!SHD_SINGLE_THREADED && shd_table_live() != now) {
         atomic_store_explicit(live, shd_table_live(), memory_order_relaxed);
     }
 }
@@ -107,14 +116,16 @@ shd_record_count_serial(shd_header *header, uint64_t serial)
 }
 
 static inline void
-shd_record_write(const shd_place *here, const shd_subject *subject, int kind,
-                 uint32_t refs, int ending, int flags, int64_t value,
-                 uint32_t detail, int pinned)
+shd_record_write_at(uint64_t ticks, const shd_place *here,
+                    const shd_subject *subject, int kind, uint32_t refs,
+                    int ending, int flags, int64_t value, uint32_t detail,
+                    int pinned)
 {
     shd_block_head *block;
     shd_writer *writer = pinned ? NULL : &here->thread->writer;
     shd_event *event = shd_recorder_begin(writer, here->thread_id, &block);
     if (event != NULL) {
+        event->ticks = ticks;
         event->serial = subject->serial;
         event->value = value;
         event->stack = here->stack;
@@ -127,24 +138,37 @@ shd_record_write(const shd_place *here, const shd_subject *subject, int kind,
         event->kind = (uint8_t)kind;
         event->ending = (uint8_t)ending;
         event->flags = (uint16_t)flags;
-        if (here->unsure) {
+        if (shd_record_is_unsure(here)) {
             shd_record_keep_unsure(here, event, block, subject);
         }
         shd_recorder_commit(writer, block);
-        shd_owners_answer();
+        if (ticks
+            >= atomic_load_explicit(&shd_rec.due, memory_order_relaxed)) {
+            shd_recorder_look_up(ticks);
+        }
     }
+}
+
+static inline void
+shd_record_write(const shd_place *here, const shd_subject *subject, int kind,
+                 uint32_t refs, int ending, int flags, int64_t value,
+                 uint32_t detail, int pinned)
+{
+    shd_record_write_at(shd_clock_ticks(), here, subject, kind, refs, ending,
+                        flags, value, detail, pinned);
 }
 
 /* The ACQUIRE event and the live slot. */
 static inline void
 shd_record_set_up(const shd_place *here, const shd_subject *subject, int flags)
 {
+    uint64_t ticks = shd_clock_ticks();
     shd_record_count_serial(shd_rec.header, subject->serial);
     shd_live *live = subject->slot ? shd_recorder_live(subject->slot) : NULL;
     if (live != NULL) {
         shd_recorder_live_begin(live);
         live->serial = subject->serial;
-        live->ticks = shd_clock_ticks();
+        live->ticks = ticks;
         live->value = subject->value;
         live->stack = live->last_stack = here->stack;
         live->thread = here->thread_id;
@@ -156,8 +180,9 @@ shd_record_set_up(const shd_place *here, const shd_subject *subject, int flags)
         live->flags = (uint32_t)flags;
         shd_recorder_live_end(live);
     }
-    shd_record_write(here, subject, SHD_EVENT_ACQUIRE, 1, SHD_ENDING_NONE,
-                     flags, subject->value, subject->detail, 0);
+    shd_record_write_at(ticks, here, subject, SHD_EVENT_ACQUIRE, 1,
+                        SHD_ENDING_NONE, flags, subject->value,
+                        subject->detail, 0);
 }
 
 static inline void

@@ -4,18 +4,18 @@
  * and finds out only then whether there still is one. */
 #include "depot.h"
 #include "parts.h"
-#include "watch/state.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-_Atomic uint64_t shd_newest_serial;
-uint64_t shd_inherited_serials;
+_Atomic uint64_t shd_newest_serial SHD_HOT_COUNT;
+uint64_t shd_inherited_serials SHD_HOT;
 int shd_listening;
 
 static _Atomic int child_pending; /* a forked child has no file yet */
 static char *test_name;           /* malloc'ed, or NULL */
-_Atomic uint64_t shd_record_test;
+_Atomic uint64_t shd_record_test SHD_HOT;
 
 /* --- switching --------------------------------------------------------------- */
 
@@ -45,7 +45,7 @@ shd_record_listen(void)
     child_pending = 0;
     shd_listening = shd_recording();
     if (shd_listening) {
-        shd_rec.header->watch = (uint32_t)shd_watch_running();
+        shd_rec.header->watch = atomic_load(&shd_on.watching);
     }
     renew_test();
 }
@@ -68,8 +68,10 @@ shd_record_begin_late(void)
         || !atomic_exchange(&child_pending, 0)) {
         return 0;
     }
+    int error = errno;
     shd_recorder_start_child(shd_inherited_serials);
     shd_record_listen();
+    errno = error;
     return shd_listening;
 }
 

@@ -13,6 +13,7 @@ typedef struct {
     uint32_t thread_id, task, test, stack;
     uint32_t epoch; /* the ids are of this recording */
     int importing;  /* a module is being imported by one of its frames */
+    int finalizing; /* the interpreter ends */
     int unsure;     /* `task` is 0 because nobody could be asked, at ... */
     shd_moment moment;
 } shd_place;

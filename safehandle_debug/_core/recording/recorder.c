@@ -17,16 +17,13 @@
 #include <unistd.h>
 
 #define FIRST_BLOCKS 8
-
-#ifndef MADV_WIPEONFORK
-#define MADV_WIPEONFORK 18
-#endif
+#define GAP_NS 1e6     /* between two looks at what may be due */
+#define ANCHOR_GAPS 10 /* between two anchors */
 
 _Atomic uint32_t shd_recorder_answered;
+_Atomic uint32_t shd_recorder_slots SHD_HOT;
+void (*shd_recorder_answer)(void);
 shd_recorder shd_rec;
-
-static _Atomic uint32_t never_on;
-_Atomic uint32_t *shd_recorder_on = &never_on;
 
 static char sentence[256]; /* why recording failed, or "" */
 
@@ -108,28 +105,11 @@ bounded_size(uint64_t wanted)
     return wanted - (wanted - SHD_HEADER_SIZE) % SHD_BLOCK_SIZE;
 }
 
-/* Makes the switch, once. */
-static void
-make_switch(void)
-{
-    if (shd_recorder_on != &never_on) {
-        return;
-    }
-    size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    void *memory = mmap(NULL, page, PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (memory != MAP_FAILED) {
-        /* Where the kernel cannot do it, forks of libc are told of. */
-        (void)madvise(memory, page, MADV_WIPEONFORK);
-        shd_recorder_on = memory;
-    }
-}
-
 /* Unmaps the file; 0 when a thread is still inside and needs it. */
 static int
 shut(void)
 {
-    atomic_store(shd_recorder_on, 0);
+    atomic_store(&shd_on.recording, 0);
     if (!shd_thread_all_outside()) {
         return 0;
     }
@@ -216,11 +196,13 @@ shd_recorder_start(const char *path, const shd_settings *settings,
     shd_rec.pid = getpid();
     shd_rec.size = size;
     shd_rec.epoch++;
-    shd_rec.anchor_gap = (uint64_t)(10e6 * header->ticks_per_ns);
-    shd_rec.anchor_due = header->first.ticks + shd_rec.anchor_gap;
+    shd_rec.gap = (uint64_t)(GAP_NS * header->ticks_per_ns);
+    shd_rec.due = header->first.ticks + shd_rec.gap;
+    shd_rec.anchor_due = header->first.ticks + ANCHOR_GAPS * shd_rec.gap;
     shd_rec.header = header;
     shd_rec.map = map;
     atomic_store(&shd_recorder_answered, 0);
+    atomic_store(&shd_recorder_slots, 0);
     shd_blocks_begin(capacity, FIRST_BLOCKS);
 
     header->meta = shd_recorder_data(SHD_DATA_STRING, settings->meta,
@@ -228,8 +210,8 @@ shd_recorder_start(const char *path, const shd_settings *settings,
     /* A reader that sees the magic sees a whole header. */
     atomic_thread_fence(memory_order_release);
     memcpy(header->magic, SHD_MAGIC, sizeof(header->magic));
-    make_switch();
-    atomic_store(shd_recorder_on, 1);
+    shd_on_start();
+    atomic_store(&shd_on.recording, 1);
 
 done:
     close(fd);
@@ -259,8 +241,8 @@ shd_recorder_start_child(uint64_t inherited)
     return shd_recorder_start(path, &settings, inherited);
 }
 
-void
-shd_recorder_renew_anchor(uint64_t ticks)
+static void
+renew_anchor(uint64_t ticks)
 {
     shd_header *header = shd_rec.header;
     _Atomic uint32_t *version = (_Atomic uint32_t *)&header->second_version;
@@ -271,7 +253,23 @@ shd_recorder_renew_anchor(uint64_t ticks)
     atomic_thread_fence(memory_order_release);
     header->second = shd_clock_anchor();
     atomic_store_explicit(version, now + 2, memory_order_release);
-    shd_rec.anchor_due = ticks + shd_rec.anchor_gap;
+    shd_rec.anchor_due = ticks + ANCHOR_GAPS * shd_rec.gap;
+}
+
+void
+shd_recorder_look_up(uint64_t ticks)
+{
+    atomic_store_explicit(&shd_rec.due, ticks + shd_rec.gap,
+                          memory_order_relaxed);
+    if (ticks >= shd_rec.anchor_due) {
+        renew_anchor(ticks);
+    }
+    if (shd_recorder_answer != NULL
+        && shd_recorder_asked()
+               != atomic_load_explicit(&shd_recorder_answered,
+                                       memory_order_relaxed)) {
+        shd_recorder_answer();
+    }
 }
 
 static void
@@ -289,7 +287,7 @@ mark_ended(int ended, int exit_code)
         return;
     }
     header->ended_ticks = shd_clock_ticks();
-    shd_recorder_renew_anchor(header->ended_ticks);
+    renew_anchor(header->ended_ticks);
     header->exit_code = exit_code;
     atomic_store_explicit((_Atomic uint32_t *)&header->ended, (uint32_t)ended,
                           memory_order_release);
@@ -316,7 +314,7 @@ shd_recorder_stop(int ended, int exit_code)
 void
 shd_recorder_forget(void)
 {
-    atomic_store(shd_recorder_on, 0);
+    atomic_store(&shd_on.recording, 0);
     shd_rec.map = NULL;
     shd_rec.header = NULL;
     shd_rec.epoch++;
@@ -366,6 +364,7 @@ shd_recorder_make_live(uint32_t slot)
         return NULL;
     }
     shd_recorder_raise((_Atomic uint32_t *)&shd_rec.header->live_slots, slot);
+    shd_recorder_raise(&shd_recorder_slots, slot);
     return &slots[(slot - 1) % SHD_LIVE_A_BLOCK];
 }
 

@@ -10,6 +10,7 @@
 #include "atomics.h"
 #include "clock.h"
 #include "format.h"
+#include "here.h"
 
 #include <limits.h>
 #include <stdatomic.h>
@@ -30,24 +31,23 @@ typedef struct {
     /* What every event needs comes first. */
     _Alignas(64) unsigned char *map; /* NULL: not recording */
     shd_header *header;              /* == map */
-    _Atomic uint64_t anchor_due; /* ticks; the second anchor is renewed then */
+    _Atomic uint64_t due;            /* ticks; of shd_recorder_look_up() */
     uint32_t epoch; /* changes with every file; ids are of one file */
     pid_t pid;      /* the process that may write */
     shd_settings settings;
     uint64_t size;       /* bytes mapped */
-    uint64_t anchor_gap; /* ticks */
+    uint64_t gap;        /* ticks from one look to the next */
+    uint64_t anchor_due; /* ticks; the second anchor is renewed then */
     char path[PATH_MAX]; /* of the newest recording; kept after it stopped */
 } shd_recorder;
 
 extern shd_recorder shd_rec;
 
-/* 1 while events may be written.  It lies in a page that a fork leaves empty:
- * a child of a fork that nobody told us of writes nothing. */
-extern _Atomic uint32_t *shd_recorder_on;
-
 /* How often readers have asked who holds what, and which question was the
- * last that was answered. */
+ * last that was answered.  Whoever can answer is called soon after an event
+ * once there is a new one: inside the recorder, by any thread. */
 extern _Atomic uint32_t shd_recorder_answered;
+extern void (*shd_recorder_answer)(void);
 
 static inline uint32_t
 shd_recorder_asked(void)
@@ -57,10 +57,11 @@ shd_recorder_asked(void)
         memory_order_relaxed);
 }
 
+/* 1 while events may be written. */
 static inline int
 shd_recording(void)
 {
-    return (int)atomic_load_explicit(shd_recorder_on, memory_order_acquire);
+    return (int)atomic_load_explicit(&shd_on.recording, memory_order_acquire);
 }
 
 static inline void
@@ -108,12 +109,14 @@ void shd_recorder_mark_ended(int exit_code);
 
 /* The next block for events, or NULL: the slow part of what follows. */
 shd_block_head *shd_recorder_next_block(shd_writer *writer, uint32_t thread);
-void shd_recorder_renew_anchor(uint64_t ticks);
+/* What may wait a millisecond: renews the second anchor, looks for questions
+ * of readers. */
+void shd_recorder_look_up(uint64_t ticks);
 void shd_recorder_put_back(shd_block_head *block);
 
 /* Room for one event, or NULL (the drop is counted).  `writer` NULL takes a
- * pinned block.  The event has its `seq` and `ticks`; the caller fills the
- * rest and commits with the same `block`. */
+ * pinned block.  The event has its `seq`; the caller fills the rest and commits
+ * with the same `block`. */
 static inline shd_event *
 shd_recorder_begin(shd_writer *writer, uint32_t thread, shd_block_head **where)
 {
@@ -136,11 +139,6 @@ shd_recorder_begin(shd_writer *writer, uint32_t thread, shd_block_head **where)
     *where = block;
     shd_event *event = (shd_event *)(block + 1) + block->committed;
     event->seq = seq;
-    event->ticks = shd_clock_ticks();
-    if (event->ticks
-        >= atomic_load_explicit(&shd_rec.anchor_due, memory_order_relaxed)) {
-        shd_recorder_renew_anchor(event->ticks);
-    }
     return event;
 }
 
@@ -164,6 +162,7 @@ void shd_recorder_retire(shd_writer *writer);
 /* Where the blocks of LIVE slots are; read-only but in blocks.c. */
 extern _Atomic(shd_live *) *shd_recorder_live_blocks;
 extern uint32_t shd_recorder_capacity;
+extern _Atomic uint32_t shd_recorder_slots; /* as in the header */
 
 /* The LIVE slot of a table slot, which was written before, or NULL. */
 static inline shd_live *
@@ -184,7 +183,9 @@ static inline shd_live *
 shd_recorder_live(uint32_t slot)
 {
     shd_live *live = shd_recorder_live_if_made(slot);
-    return live != NULL && slot <= shd_rec.header->live_slots
+    return live != NULL
+                   && slot <= atomic_load_explicit(&shd_recorder_slots,
+                                                   memory_order_relaxed)
                ? live
                : shd_recorder_make_live(slot);
 }

@@ -2,21 +2,20 @@
  * so that an entry's address is good for the life of the process. */
 #include "table.h"
 
-#include "atomics.h"
+#include "here.h"
 
 #include <errno.h>
 #include <stddef.h>
 #include <sys/mman.h>
 
-#define FIRST_SEGMENT_BITS 8
-#define SEGMENTS 22
+#define FIRST_SEGMENT_BITS SHD_FIRST_SEGMENT_BITS
+#define SEGMENTS SHD_SEGMENTS
 
-/* Segment k holds 2^(8+k) entries. */
-static shd_entry *_Atomic segments[SEGMENTS];
+shd_entry *_Atomic shd_table_segments[SHD_SEGMENTS];
+_Atomic uint64_t shd_table_entries_set SHD_HOT_COUNT;
 static _Atomic(void *)
     *_Atomic extras[SEGMENTS]; /* as `segments`; when needed */
 static _Atomic uint32_t taken; /* slots ever taken */
-static _Atomic uint64_t live;
 
 /* First of the free slots, linked by `value`, below a count of changes: a
    slot that was taken and given back in between is not the one seen. */
@@ -48,10 +47,7 @@ shd_table_entry(uint32_t slot)
         || slot > atomic_load_explicit(&taken, memory_order_acquire)) {
         return NULL;
     }
-    uint32_t offset;
-    int segment = locate(slot, &offset);
-    return atomic_load_explicit(&segments[segment], memory_order_acquire)
-           + offset;
+    return shd_table_taken_entry(slot);
 }
 
 static uint32_t
@@ -84,15 +80,16 @@ shd_table_take(void)
         if (segment >= SEGMENTS) {
             return 0;
         }
-        if (atomic_load_explicit(&segments[segment], memory_order_acquire)
+        if (atomic_load_explicit(&shd_table_segments[segment],
+                                 memory_order_acquire)
             == NULL) {
             size_t size = sizeof(shd_entry) << (FIRST_SEGMENT_BITS + segment);
             shd_entry *none = NULL, *made = map_memory(size);
             if (made == NULL) {
                 return 0;
             }
-            if (!atomic_compare_exchange_strong(&segments[segment], &none,
-                                                made)) {
+            if (!atomic_compare_exchange_strong(&shd_table_segments[segment],
+                                                &none, made)) {
                 munmap(made, size);
             }
         }
@@ -123,7 +120,7 @@ shd_table_set(uint32_t slot, int64_t value, uint64_t meta)
     shd_entry *entry = shd_table_entry(slot);
     atomic_store_explicit(&entry->value, value, memory_order_relaxed);
     atomic_store_explicit(&entry->meta, meta, memory_order_release);
-    shd_add(&live, 1);
+    shd_add(&shd_table_entries_set, 1);
 }
 
 /* Where the slot's extra is kept; NULL when its segment was never needed. */
@@ -186,7 +183,7 @@ shd_table_claim(uint32_t slot, uint64_t serial)
     if (!shd_swap(&entry->meta, &meta, 0)) {
         return 0;
     }
-    shd_add(&live, (uint64_t)-1);
+    shd_add(&shd_table_entries_set, (uint64_t)-1);
     return 1;
 }
 
@@ -194,10 +191,4 @@ uint32_t
 shd_table_size(void)
 {
     return atomic_load_explicit(&taken, memory_order_acquire);
-}
-
-uint64_t
-shd_table_live(void)
-{
-    return atomic_load_explicit(&live, memory_order_relaxed);
 }

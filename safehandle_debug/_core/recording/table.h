@@ -9,8 +9,7 @@
 #ifndef SHD_TABLE_H
 #define SHD_TABLE_H
 
-#include <stdatomic.h>
-#include <stdint.h>
+#include "atomics.h"
 
 /*  63      62 .. 50    49 .. 44   43 .. 0
  * +-------+-----------+----------+--------+
@@ -68,6 +67,52 @@ void shd_table_set(uint32_t slot, int64_t value, uint64_t meta);
 /* NULL when the slot was never taken. */
 shd_entry *shd_table_entry(uint32_t slot);
 
+/* Segment k holds 2^(8+k) entries. */
+#define SHD_FIRST_SEGMENT_BITS 8
+#define SHD_SEGMENTS 22
+extern shd_entry *_Atomic shd_table_segments[SHD_SEGMENTS];
+extern _Atomic uint64_t shd_table_entries_set;
+
+/* Of a slot that was taken. */
+static inline shd_entry *
+shd_table_taken_entry(uint32_t slot)
+{
+    uint32_t position = slot - 1 + (1u << SHD_FIRST_SEGMENT_BITS);
+    int top = 31 - __builtin_clz(position);
+    return atomic_load_explicit(
+               &shd_table_segments[top - SHD_FIRST_SEGMENT_BITS],
+               memory_order_acquire)
+           + (position - (1u << top));
+}
+
+/* shd_table_set(), and shd_table_claim() without giving the slot back, by
+ * whoever has it alone: one slot may serve one handle after the other.  What
+ * is left of a handle from before a fork is written over. */
+static inline void
+shd_table_fill(uint32_t slot, int64_t value, uint64_t meta)
+{
+    shd_entry *entry = shd_table_taken_entry(slot);
+    int was_set =
+        atomic_load_explicit(&entry->meta, memory_order_relaxed) != 0;
+    atomic_store_explicit(&entry->value, value, memory_order_relaxed);
+    atomic_store_explicit(&entry->meta, meta, memory_order_release);
+    if (!was_set) {
+        shd_add(&shd_table_entries_set, 1);
+    }
+}
+
+static inline void
+shd_table_clear(uint32_t slot, uint64_t serial)
+{
+    shd_entry *entry = shd_table_taken_entry(slot);
+    if (shd_table_serial(
+            atomic_load_explicit(&entry->meta, memory_order_relaxed))
+        == serial) {
+        atomic_store_explicit(&entry->meta, 0, memory_order_release);
+        shd_add(&shd_table_entries_set, (uint64_t)-1);
+    }
+}
+
 /* What an entry's release needs beyond the value (a path, a length): set
  * before shd_table_set() or while the handle is open.  Whoever claims the entry
  * takes it and owns it then.  -1 when memory is out. */
@@ -82,6 +127,10 @@ int shd_table_claim(uint32_t slot, uint64_t serial);
 uint32_t shd_table_size(void);
 
 /* Number of entries set. */
-uint64_t shd_table_live(void);
+static inline uint64_t
+shd_table_live(void)
+{
+    return atomic_load_explicit(&shd_table_entries_set, memory_order_relaxed);
+}
 
 #endif

@@ -17,7 +17,6 @@
 #define MOST_UNNAMED 256 /* dead ones are kept for */
 #define KEYS_IN_PLACE 32 /* of glibc; later ones are allocated */
 
-_Thread_local shd_thread *shd_thread_current;
 _Atomic uint32_t shd_thread_unnamed;
 
 static pthread_key_t key;
@@ -30,7 +29,7 @@ static _Atomic int no_naming;
 static void
 thread_ended(void *thread)
 {
-    shd_thread_current = NULL;
+    shd_here.thread = NULL;
     atomic_store_explicit(&((shd_thread *)thread)->gone, 1,
                           memory_order_release);
 }
@@ -95,10 +94,9 @@ shd_thread_reap(void)
             before = at;
             continue;
         }
-        if (shd_thread_current != NULL
-            && shd_thread_enter(shd_thread_current)) {
+        if (shd_here.thread != NULL && shd_thread_enter(shd_here.thread)) {
             shd_recorder_retire(&at->writer);
-            shd_thread_leave(shd_thread_current);
+            shd_thread_leave(shd_here.thread);
         }
         if (atomic_load(&at->unnamed) && !atomic_load(&no_naming)
             && atomic_load(&shd_thread_unnamed) < MOST_UNNAMED) {
@@ -124,12 +122,12 @@ shd_thread_make(void)
     if (thread == MAP_FAILED) {
         return NULL;
     }
-    if (shd_thread_current != NULL) {
+    if (shd_here.thread != NULL) {
         /* A signal handler was here meanwhile. */
         munmap(thread, sizeof(*thread));
-        return shd_thread_current;
+        return shd_here.thread;
     }
-    shd_thread_current = thread;
+    shd_here.thread = thread;
     thread->ident = PyThread_get_thread_ident();
     if (key < KEYS_IN_PLACE) {
         thread->told = pthread_setspecific(key, thread) == 0;
@@ -147,16 +145,16 @@ shd_thread_forked(void)
     shd_thread *at = atomic_exchange(&threads, NULL);
     while (at != NULL) {
         shd_thread *next = at->next;
-        if (at != shd_thread_current) {
+        if (at != shd_here.thread) {
             munmap(at, sizeof(*at));
         }
         at = next;
     }
-    if (shd_thread_current != NULL) {
-        shd_thread_current->next = NULL;
-        atomic_store(&shd_thread_current->inside, 0);
-        atomic_store(&shd_thread_current->unnamed, 0);
-        atomic_store(&threads, shd_thread_current);
+    if (shd_here.thread != NULL) {
+        shd_here.thread->next = NULL;
+        atomic_store(&shd_here.thread->inside, 0);
+        atomic_store(&shd_here.thread->unnamed, 0);
+        atomic_store(&threads, shd_here.thread);
     }
     atomic_store(&visiting, 0);
     atomic_store(&shd_thread_unnamed, 0);
@@ -193,7 +191,7 @@ shd_thread_all_outside(void)
     int outside = 1;
     shd_thread *at = atomic_load(&threads);
     for (; at != NULL && outside; at = at->next) {
-        for (int i = 0; at != shd_thread_current && atomic_load(&at->inside);
+        for (int i = 0; at != shd_here.thread && atomic_load(&at->inside);
              i++) {
             if (i == PATIENCE) {
                 outside = 0;

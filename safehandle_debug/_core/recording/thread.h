@@ -11,6 +11,7 @@
 #define SHD_THREAD_H
 
 #include "compat.h"
+#include "here.h"
 #include "interp.h"
 #include "recorder.h"
 
@@ -52,8 +53,7 @@ typedef struct {
 typedef struct {
     const void *at;
     uint32_t parent;
-    uint32_t id;
-    uint32_t generation; /* of the thread's cache */
+    uint32_t id; /* 0: none */
 } shd_step;
 
 /* What every event needs comes first. */
@@ -79,7 +79,6 @@ typedef struct shd_thread {
     uint32_t cached_epoch;
     uint64_t cached_deaths;
     uint32_t cached_skip;
-    uint32_t generation; /* changes when addresses mean something else */
     uint32_t importing;  /* entries up to the importer's frame, 0: none */
     uint32_t chained;    /* valid entries of `chain` */
     uint32_t kept;       /* frames that the stack of `chain` has */
@@ -100,7 +99,8 @@ typedef struct shd_thread {
 
     shd_unsure unsure_events[SHD_MOST_UNSURE];
     shd_step steps[SHD_STEPS];
-    const void *chain[SHD_KEEP_FRAMES]; /* shd_frame_at() of every frame */
+    _Alignas(64) const
+        void *chain[SHD_KEEP_FRAMES]; /* shd_frame_at() of every frame */
     uint32_t chain_ids[SHD_KEEP_FRAMES + 1]; /* ... with its stack's id */
     shd_cached cache[SHD_KEEP_FRAMES + SHD_WINDOW]; /* outermost first */
     shd_walked walk[SHD_WALK_FRAMES];               /* innermost first */
@@ -109,15 +109,13 @@ typedef struct shd_thread {
 
 _Static_assert(ATOMIC_INT_LOCK_FREE == 2, "atomics are not locks");
 
-extern _Thread_local shd_thread *shd_thread_current
-    __attribute__((tls_model("initial-exec")));
 shd_thread *shd_thread_make(void);
 
 /* The calling thread's, or NULL when memory is out.  Keeps errno. */
 static inline shd_thread *
 shd_thread_get(void)
 {
-    shd_thread *thread = shd_thread_current;
+    shd_thread *thread = shd_here.thread;
     return thread != NULL ? thread : shd_thread_make();
 }
 

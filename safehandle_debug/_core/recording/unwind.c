@@ -12,11 +12,14 @@
 
 #include "depot.h"
 
+#include <string.h>
+
 #define MOST_CHANGED 8 /* inner frames that may differ from the last chain's */
 
-static int use_frames;
-static _Atomic(shd_thread *) ending; /* ends the interpreter */
-static PyCodeObject *importer; /* importlib's frame around every module body */
+static int use_frames SHD_HOT;
+static _Atomic(shd_thread *) ending SHD_HOT; /* ends the interpreter */
+static PyCodeObject *importer
+    SHD_HOT; /* importlib's frame around every module body */
 
 #if SHD_HAVE_FRAMES
 static uint32_t
@@ -123,13 +126,9 @@ step_of(shd_thread *thread, uint32_t parent, const void *at)
 /* Id of the stack `parent` with one frame more, if it was looked up lately, or
  * 0: a line that opens and the one that closes take turns. */
 static inline uint32_t
-known_step(const shd_thread *thread, const shd_step *step, uint32_t parent,
-           const void *at)
+known_step(const shd_step *step, uint32_t parent, const void *at)
 {
-    return step->at == at && step->parent == parent
-                   && step->generation == thread->generation
-               ? step->id
-               : 0;
+    return step->at == at && step->parent == parent ? step->id : 0;
 }
 
 /* Id of the stack `parent` with one frame more, or 0. */
@@ -138,11 +137,11 @@ step_into(shd_thread *thread, uint32_t parent, const shd_walked *frame,
           uint32_t depth)
 {
     shd_step *step = step_of(thread, parent, frame->at);
-    uint32_t id = known_step(thread, step, parent, frame->at);
+    uint32_t id = known_step(step, parent, frame->at);
     if (id == 0) {
         uint32_t code = shd_depot_code(frame->code);
         id = code == 0 ? 0 : shd_depot_node(parent, code, frame->lasti, depth);
-        *step = (shd_step){frame->at, parent, id, thread->generation};
+        *step = (shd_step){frame->at, parent, id};
     }
     return id;
 }
@@ -197,7 +196,7 @@ change_chain(shd_thread *thread, PyThreadState *tstate, uint32_t changed)
     while (changed-- > 0) {
         const void *at = shd_frame_at(frames[changed]);
         uint32_t parent = id;
-        id = known_step(thread, step_of(thread, parent, at), parent, at);
+        id = known_step(step_of(thread, parent, at), parent, at);
         if (id == 0) {
             const shd_walked found = {
                 at,
@@ -330,7 +329,7 @@ shd_unwind_capture(shd_thread *thread, PyThreadState *tstate,
         thread->chained = 0;
         thread->cached_epoch = shd_rec.epoch;
         thread->cached_deaths = deaths;
-        thread->generation++;
+        memset(thread->steps, 0, sizeof(thread->steps));
     }
     return walk_anew(thread, tstate);
 }

@@ -128,7 +128,7 @@ int
 shd_bereft_closes(int fd, const shd_number *number, uint64_t word,
                   const void *caller, shd_bereft *own)
 {
-    uintptr_t closing = (uintptr_t)shd_owners_here.closing;
+    uintptr_t closing = (uintptr_t)shd_here.closing;
     uintptr_t object = atomic_load(&number->object);
     uintptr_t second = word & SHD_WORD_SECOND ? number->second : 0;
     if (fd <= 2) {
@@ -152,8 +152,7 @@ shd_bereft_closes(int fd, const shd_number *number, uint64_t word,
 int
 shd_bereft_acts(int fd, uint64_t word, int is_use, shd_bereft *own)
 {
-    return is_of_another((uintptr_t)shd_owners_here.closing, fd, word, is_use,
-                         own);
+    return is_of_another((uintptr_t)shd_here.closing, fd, word, is_use, own);
 }
 
 void

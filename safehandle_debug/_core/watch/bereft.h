@@ -33,7 +33,7 @@ static inline int
 shd_bereft_concerned(const shd_number *number, uint64_t word)
 {
     return atomic_load_explicit(&number->object, memory_order_relaxed)
-               != (uintptr_t)shd_owners_here.closing
+               != (uintptr_t)shd_here.closing
            || (word & SHD_WORD_SECOND);
 }
 

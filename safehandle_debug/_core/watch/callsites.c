@@ -57,7 +57,7 @@ void
 shd_callsites_learn(const void *caller)
 {
     const void *unknown = NULL;
-    atomic_compare_exchange_strong(&sites[shd_owners_here.learning], &unknown,
+    atomic_compare_exchange_strong(&sites[shd_here.learning], &unknown,
                                    caller);
 }
 
@@ -72,13 +72,13 @@ listen(enum site site, PyObject *object, const char *method,
     PyObject *result = NULL;
     if (callable != NULL && arguments != NULL) {
         if (site != SITE_NONE) {
-            shd_owners_here.learning = (uint8_t)site;
+            shd_here.learning = (uint8_t)site;
             shd_watch_leave();
         }
         result = PyObject_CallObject(callable, arguments);
         if (site != SITE_NONE) {
             shd_watch_enter();
-            shd_owners_here.learning = SITE_NONE;
+            shd_here.learning = SITE_NONE;
         }
     }
     PyErr_Clear();

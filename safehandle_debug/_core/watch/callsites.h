@@ -25,7 +25,7 @@ void shd_callsites_learn(const void *caller);
 static inline int
 shd_callsites_note(const void *caller)
 {
-    if (shd_owners_here.learning == 0) {
+    if (shd_here.learning == 0) {
         return 0;
     }
     shd_callsites_learn(caller);

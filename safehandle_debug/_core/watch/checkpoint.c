@@ -20,10 +20,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-uint32_t shd_watch_arm_at;
-_Atomic int shd_watch_armed;
+uint32_t shd_watch_arm_at SHD_HOT;
+_Atomic int shd_watch_armed SHD_HOT;
 static _Atomic int checking;
-static uint32_t checkpoint_round;
+static uint16_t checkpoint_round;
 
 int
 shd_watch_make_room(const void *caller)
@@ -251,6 +251,10 @@ forget_earlier(void)
         int is_open = syscall(SYS_fcntl, fd, F_GETFD) >= 0;
         if (state == SHD_NUMBER_OPEN && is_open
             && shd_watch_is_held(number, word)) {
+            if (number->natural < 0) {
+                number->natural = fd;
+                shd_natural_take_at(fd, shd_word_serial(word));
+            }
             continue;
         }
         if (number != NULL
@@ -272,6 +276,7 @@ shd_watch_start(int quarantine, uint32_t arm)
     shd_watch_arm_at = arm;
     atomic_store(&shd_watch_armed, arm == 0);
     checkpoint_round++;
+    shd_natural_kept = quarantine > 0;
     forget_earlier();
     look now = {1, 0};
     shd_listing("/proc/self/fd", look_at, &now);
@@ -284,6 +289,8 @@ shd_watch_start(int quarantine, uint32_t arm)
         PyErr_SetString(PyExc_OSError, why);
         return -1;
     }
+    shd_hooks_found();
+    shd_on_start();
     shd_inside_switch(1);
     shd_leaving_start();
     if (shd_owners_start() < 0) {

@@ -18,9 +18,9 @@ static int
 ending_now(uint64_t serial)
 {
     switch (shd_owners_finalizing(serial)) {
-    case 1:
+    case SHD_FINAL_DROPPED:
         return SHD_ENDING_DROPPED;
-    case 2:
+    case SHD_FINAL_COLLECTED:
         return SHD_ENDING_COLLECTED;
     default:
         return SHD_ENDING_CLOSED;
@@ -107,7 +107,7 @@ end_with_more(int fd, shd_number *number, uint64_t word,
     }
     if (owner != SHD_OWNER_SAFEHANDLE) {
         shd_record_vanished(subject);
-        shd_watch_forget_entry(number->slot, subject->serial);
+        shd_watch_clear_entry(number, subject->serial);
     }
 }
 
@@ -134,11 +134,10 @@ shd_watch_end(int fd, shd_number *number, uint64_t word, const char *how,
         end_with_more(fd, number, word, &subject, how, behind, ending);
         return;
     }
-    int claimed = shd_table_claim(subject.slot, serial);
-    shd_record_ended(&subject, ending);
-    if (claimed) {
-        shd_table_give(subject.slot);
+    if (subject.slot != 0) {
+        shd_table_clear(subject.slot, serial);
     }
+    shd_record_ended(&subject, ending);
 }
 
 /* 1 when this call has the number for itself now. */
@@ -197,7 +196,7 @@ shd_watch_closing(int fd, const char *how, enum shd_owner owner, int may_park,
         fd, state == SHD_NUMBER_PARKED || state == SHD_NUMBER_CLOSING
                 || (state == SHD_NUMBER_CLOSED && shd_word_serial(word) != 0));
     if (state == SHD_NUMBER_OPEN && !shd_watch_may_release(word)) {
-        shd_judge_stolen(fd, shd_watch_releasing, word);
+        shd_judge_stolen(fd, shd_here.releasing, word);
         verdict = SHD_REFUSE;
     }
     else if (shd_watch_claim(number, &word)) {
@@ -263,7 +262,7 @@ shd_watch_close(int fd)
         && !shd_watch_may_release(word)) {
         /* The object's own handle is gone, and somebody else has the
            number. */
-        shd_judge_stolen(fd, shd_watch_releasing, word);
+        shd_judge_stolen(fd, shd_here.releasing, word);
         errno = EBADF;
         return -1;
     }

@@ -41,6 +41,18 @@ shd_hooks(size_t *count)
     return all;
 }
 
+int shd_hook_direct SHD_HOT;
+
+void
+shd_hooks_found(void)
+{
+    static const char *const names[] = {"open", "openat", "close"};
+    shd_hook_direct = 1;
+    for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
+        shd_hook_direct &= shd_interpose_is_libc(names[i]);
+    }
+}
+
 /* --- EBADF ------------------------------------------------------------------ */
 
 int

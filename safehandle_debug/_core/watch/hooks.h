@@ -19,7 +19,10 @@
 #include "watch.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 /* Where the program called; only in the hook's own frame. */
 #define SHD_HERE __builtin_return_address(0)
@@ -47,6 +50,50 @@ extern const shd_hook shd_path_hooks[];
 extern const shd_hook shd_process_hooks[];
 extern const shd_hook shd_clone_hooks[];
 extern const shd_hook shd_raw_hooks[];
+
+/* 1: what the program would call is libc's own open() and close().  In a process
+ * of one thread, where nobody could cancel them, those are the system call and
+ * nothing more; and after a system call, the way back through each function that
+ * was on the way there is one that the processor has forgotten. */
+extern int shd_hook_direct;
+
+static inline int
+shd_hook_is_direct(void)
+{
+    return SHD_SINGLE_THREADED && shd_hook_direct;
+}
+
+#if defined(__x86_64__)
+static inline __attribute__((always_inline)) long
+shd_hook_call(long number, long one, long two, long three, long four)
+{
+    register long fourth __asm__("r10") = four;
+    long result;
+    __asm__ volatile("syscall"
+                     : "=a"(result)
+                     : "0"(number), "D"(one), "S"(two), "d"(three), "r"(fourth)
+                     : "rcx", "r11", "memory");
+    if (SHD_UNLIKELY(result < 0)) {
+        errno = (int)-result;
+        return -1;
+    }
+    return result;
+}
+#define SHD_MAY_CALL 1
+#else
+#define SHD_MAY_CALL 0
+#define shd_hook_call(number, one, two, three, four) (-1)
+#endif
+
+/* libc's openat() and close(), the shortest way. */
+#define SHD_OPENAT(folder, path, flags, mode, otherwise)                      \
+    (SHD_MAY_CALL && shd_hook_is_direct()                                     \
+         ? (int)shd_hook_call(SYS_openat, folder, (long)(path), flags, mode)  \
+         : (otherwise))
+#define SHD_CLOSE(fd, otherwise)                                              \
+    (SHD_MAY_CALL && shd_hook_is_direct()                                     \
+         ? (int)shd_hook_call(SYS_close, fd, 0, 0, 0)                         \
+         : (otherwise))
 
 /* The call failed for want of a number, and there is one now. */
 static inline int

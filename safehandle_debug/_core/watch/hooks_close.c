@@ -25,7 +25,7 @@ hook_close(int fd)
     int result;
     switch (shd_watch_closing(fd, "close", SHD_OWNER_RAW, 1, SHD_HERE)) {
     case SHD_CALL:
-        result = real_close(fd);
+        result = SHD_CLOSE(fd, real_close(fd));
         if (SHD_UNLIKELY(result == -1) && errno == EBADF) {
             shd_hook_bad(fd, "close", SHD_HERE);
         }

@@ -69,7 +69,8 @@ static int
 hook_open(const char *path, int flags, ...)
 {
     MODE_AFTER(flags, mode);
-    OPEN(real_open(path, flags, mode), flags, path);
+    OPEN(SHD_OPENAT(AT_FDCWD, path, flags, mode, real_open(path, flags, mode)),
+         flags, path);
 }
 
 static int
@@ -126,7 +127,10 @@ static int
 hook_openat(int folder, const char *path, int flags, ...)
 {
     MODE_AFTER(flags, mode);
-    OPEN_IN(folder, real_openat(folder, path, flags, mode), flags, path);
+    OPEN_IN(folder,
+            SHD_OPENAT(folder, path, flags, mode,
+                       real_openat(folder, path, flags, mode)),
+            flags, path);
 }
 
 static int

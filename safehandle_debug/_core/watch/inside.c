@@ -16,41 +16,11 @@
 
 static _Atomic int is_on; /* also where nobody sees it any more */
 
-static _Atomic int everywhere;
-_Atomic int *shd_watch_awake = &everywhere;
-_Thread_local int shd_watch_busy __attribute__((tls_model("initial-exec")));
-
-/* Of the number that this thread waits on. */
-static _Thread_local uint32_t *waiters
-    __attribute__((tls_model("initial-exec")));
-
-/* A page that the kernel empties in every copy of the process: what such a
- * child does would be written down as its parent's. */
-static void
-make_switch(void)
-{
-    if (shd_watch_awake != &everywhere) {
-        return;
-    }
-    size_t size = (size_t)sysconf(_SC_PAGESIZE);
-    void *page = mmap(NULL, size, PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (page == MAP_FAILED) {
-        return;
-    }
-    if (madvise(page, size, MADV_WIPEONFORK) < 0) {
-        munmap(page, size);
-        return;
-    }
-    shd_watch_awake = page;
-}
-
 void
 shd_inside_switch(int on)
 {
-    make_switch();
     atomic_store(&is_on, on);
-    atomic_store(shd_watch_awake, on);
+    atomic_store(&shd_on.watching, (uint32_t)on);
 }
 
 int
@@ -62,13 +32,13 @@ shd_inside_was_on(void)
 void
 shd_watch_vfork_begins(void)
 {
-    shd_watch_busy |= SHD_BUSY_VFORK;
+    shd_here.busy |= SHD_BUSY_VFORK;
 }
 
 void
 shd_watch_vfork_ended(pid_t child, const void *caller)
 {
-    shd_watch_busy &= ~SHD_BUSY_VFORK;
+    shd_here.busy &= ~SHD_BUSY_VFORK;
     if (child > 0 && !shd_watch_asleep()) {
         shd_watch_enter();
         shd_watch_child(child, "vfork", caller);
@@ -88,9 +58,9 @@ shd_watch_left_alone(int shares_descriptors)
 void
 shd_inside_forked(void)
 {
-    atomic_store(shd_watch_awake, 1);
-    shd_watch_busy &= ~SHD_BUSY_VFORK;
-    waiters = NULL;
+    atomic_store(&shd_on.watching, 1);
+    shd_here.busy &= ~SHD_BUSY_VFORK;
+    shd_here.waiters = NULL;
     int end = shd_numbers_end();
     for (int fd = 0; fd < end; fd++) {
         shd_number *number = shd_number_find(fd);
@@ -105,14 +75,14 @@ shd_inside_forked(void)
 void
 shd_watch_waiting(int fd)
 {
-    if (waiters != NULL) {
-        __atomic_fetch_sub(waiters, 1, __ATOMIC_RELAXED);
-        waiters = NULL;
+    if (shd_here.waiters != NULL) {
+        __atomic_fetch_sub(shd_here.waiters, 1, __ATOMIC_RELAXED);
+        shd_here.waiters = NULL;
     }
     shd_number *number = fd < 0 ? NULL : shd_number_find(fd);
     if (number != NULL) {
-        waiters = (uint32_t *)&number->waiters;
-        __atomic_fetch_add(waiters, 1, __ATOMIC_RELAXED);
+        shd_here.waiters = (uint16_t *)&number->waiters;
+        __atomic_fetch_add(shd_here.waiters, 1, __ATOMIC_RELAXED);
     }
 }
 

@@ -49,4 +49,7 @@ void shd_interpose_each_other(void (*each)(const char *function,
                                            const char *tool, void *arg),
                               void *arg);
 
+/* 1 when the program would call libc's own function of this name. */
+int shd_interpose_is_libc(const char *name);
+
 #endif

@@ -37,11 +37,6 @@ enum {
 static held_back held[HELD];
 static _Atomic int waiting; /* of them, in this state */
 
-_Thread_local struct shd_judge_turn shd_judge_turn
-    __attribute__((tls_model("initial-exec"))) = {
-        .last = -1,
-};
-
 static const char *
 what_is_wrong(int kind)
 {
@@ -141,10 +136,10 @@ report(int fd, const shd_subject *subject, int kind, int flags, int64_t value,
         }
         return;
     }
-    entry->next = shd_judge_turn.mine;
-    shd_judge_turn.mine = entry;
-    shd_judge_turn.run++;
-    shd_judge_turn.stack = now.here.stack;
+    entry->next = shd_here.turn.mine;
+    shd_here.turn.mine = entry;
+    shd_here.turn.run++;
+    shd_here.turn.stack = now.here.stack;
     atomic_fetch_add(&waiting, 1);
     atomic_store(&entry->state, WAITING);
 }
@@ -154,7 +149,7 @@ static void
 end_run(int is_loop)
 {
     held_back *next;
-    for (held_back *each = shd_judge_turn.mine; each != NULL; each = next) {
+    for (held_back *each = shd_here.turn.mine; each != NULL; each = next) {
         next = each->next;
         if (!take_out(each)) {
             continue;
@@ -167,8 +162,8 @@ end_run(int is_loop)
         }
         atomic_store(&each->state, FREE);
     }
-    shd_judge_turn.mine = NULL;
-    shd_judge_turn.run = 0;
+    shd_here.turn.mine = NULL;
+    shd_here.turn.run = 0;
 }
 
 /* CPython 3.11 makes one call by either of two instructions, one after the
@@ -193,15 +188,15 @@ shd_judge_held_back(int neighbour, int is_stale)
     /* A loop comes back to the same line. */
     shd_place here;
     int same = neighbour && shd_place_here(&here)
-               && here.epoch == shd_judge_turn.mine->here.epoch
-               && is_same_call(here.stack, shd_judge_turn.stack);
+               && here.epoch == shd_here.turn.mine->here.epoch
+               && is_same_call(here.stack, shd_here.turn.stack);
     if (!same) {
-        shd_judge_turn.sweeping = 0;
+        shd_here.turn.sweeping = 0;
         end_run(0);
     }
-    else if (!is_stale || shd_judge_turn.run >= MANY) {
+    else if (!is_stale || shd_here.turn.run >= MANY) {
         /* Not the ends of a pipe closed twice: it takes whatever there is. */
-        shd_judge_turn.sweeping = 1;
+        shd_here.turn.sweeping = 1;
         end_run(1);
     }
 }
@@ -209,7 +204,7 @@ shd_judge_held_back(int neighbour, int is_stale)
 int
 shd_judge_sweeping(int fd)
 {
-    return shd_judge_turn.sweeping && shd_judge_turn.last == fd;
+    return shd_here.turn.sweeping && shd_here.turn.last == fd;
 }
 
 void
@@ -230,9 +225,9 @@ shd_judge_forked(void)
         atomic_store(&held[i].state, FREE);
     }
     atomic_store(&waiting, 0);
-    shd_judge_turn.mine = NULL;
-    shd_judge_turn.last = -1;
-    shd_judge_turn.sweeping = 0;
+    shd_here.turn.mine = NULL;
+    shd_here.turn.last = -1;
+    shd_here.turn.sweeping = 0;
 }
 
 /* By an object to which the number was another handle; `victim`: 0 when it is
@@ -278,7 +273,7 @@ shd_judge_stale(int fd, shd_number *number, uint64_t word, int wrong,
 {
     uint64_t serial = shd_word_serial(word);
     shd_bereft own;
-    if (shd_owners_here.closing != NULL
+    if (shd_here.closing != NULL
         && shd_bereft_acts(fd, word, wrong == SHD_WRONG_USE, &own)) {
         tell_mistaken(fd, &own, wrong, 0, how, 0);
         return;

@@ -49,16 +49,6 @@ void shd_judge_behind(const shd_subject *subject, int fd, const char *how);
 void shd_judge_double_owner(const shd_place *here, const shd_subject *subject,
                             const shd_number *number);
 
-struct shd_judge_turn {
-    struct shd_held_back *mine;
-    int last;       /* number of the last close, -1: another call came after */
-    uint32_t stack; /* of that close */
-    int run;        /* wrong closes held back, all neighbours */
-    int sweeping;   /* the last closes went from neighbour to neighbour */
-};
-extern _Thread_local struct shd_judge_turn shd_judge_turn
-    __attribute__((tls_model("initial-exec")));
-
 /* What is held back is said now, or has turned out to be part of a loop. */
 void shd_judge_held_back(int neighbour, int is_stale);
 
@@ -68,11 +58,11 @@ void shd_judge_held_back(int neighbour, int is_stale);
 static inline void
 shd_judge_next(int fd, int is_stale)
 {
-    int last = shd_judge_turn.last;
+    int last = shd_here.turn.last;
     int neighbour = fd >= 0 && last >= 0 && (fd == last + 1 || fd == last - 1);
-    shd_judge_turn.last = fd;
-    if (shd_judge_turn.mine == NULL) {
-        shd_judge_turn.sweeping &= neighbour;
+    shd_here.turn.last = fd;
+    if (shd_here.turn.mine == NULL) {
+        shd_here.turn.sweeping &= neighbour;
     }
     else {
         shd_judge_held_back(neighbour, is_stale);

@@ -3,9 +3,9 @@
 #include "natural.h"
 
 #include "recording/atomics.h"
+#include "recording/here.h"
 
 #include <stdatomic.h>
-
 
 #define NUMBERS (1 << 20)
 #define WORDS (NUMBERS / 64)
@@ -15,8 +15,10 @@ static _Atomic uint64_t taken[WORDS];
 static _Atomic uint64_t holders[NUMBERS];
 static _Atomic int lowest; /* index of a word; those below are full */
 
+int shd_natural_kept SHD_HOT;
+
 int
-shd_natural_take(uint64_t serial)
+shd_natural_take_lowest(uint64_t serial)
 {
     int first = atomic_load_explicit(&lowest, memory_order_relaxed);
     for (int at = first; at < WORDS; at++) {
@@ -40,7 +42,7 @@ shd_natural_take(uint64_t serial)
 int
 shd_natural_lowest(void)
 {
-    for (int at = atomic_load(&lowest); at < WORDS; at++) {
+    for (int at = atomic_load(&lowest); shd_natural_kept && at < WORDS; at++) {
         uint64_t word = atomic_load(&taken[at]);
         if (word != UINT64_MAX) {
             return at * 64 + __builtin_ctzll(~word);
@@ -52,17 +54,16 @@ shd_natural_lowest(void)
 void
 shd_natural_take_at(int number, uint64_t serial)
 {
-    if (number >= 0 && number < NUMBERS) {
+    if (shd_natural_kept && number >= 0 && number < NUMBERS) {
         atomic_fetch_or(&taken[number / 64], UINT64_C(1) << number % 64);
         atomic_store(&holders[number], serial);
     }
 }
 
 void
-shd_natural_give(int number, uint64_t serial)
+shd_natural_free(int number, uint64_t serial)
 {
-    if (number < 0 || number >= NUMBERS
-        || !shd_swap(&holders[number], &serial, 0)) {
+    if (number >= NUMBERS || !shd_swap(&holders[number], &serial, 0)) {
         return;
     }
     shd_clear(&taken[number / 64], UINT64_C(1) << number % 64);

@@ -9,17 +9,34 @@
 
 #include <stdint.h>
 
-/* The lowest free number is now `serial`'s; -1 when there are too many. */
-int shd_natural_take(uint64_t serial);
+/* Without a quarantine every number is the natural one, and nobody asks: 0. */
+extern int shd_natural_kept;
 
-/* What the next one would be, for now; -1 when there are too many. */
+/* The lowest free number is now `serial`'s; -1 when there are too many, or no
+ * account is kept. */
+int shd_natural_take_lowest(uint64_t serial);
+static inline int
+shd_natural_take(uint64_t serial)
+{
+    return shd_natural_kept ? shd_natural_take_lowest(serial) : -1;
+}
+
+/* What the next one would be, for now, or -1. */
 int shd_natural_lowest(void);
 
-/* This very number (dup2, or open before the watch began). */
+/* This very number (dup2, or open before the watch began), if account is
+ * kept. */
 void shd_natural_take_at(int number, uint64_t serial);
 
 /* Free again, if it is still `serial`'s. */
-void shd_natural_give(int number, uint64_t serial);
+void shd_natural_free(int number, uint64_t serial);
+static inline void
+shd_natural_give(int number, uint64_t serial)
+{
+    if (number >= 0) {
+        shd_natural_free(number, serial);
+    }
+}
 
 /* Serial of the handle that has it, 0: nobody, or nobody we know. */
 uint64_t shd_natural_holder(int number);

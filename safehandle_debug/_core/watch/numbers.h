@@ -45,12 +45,13 @@ typedef struct {
     _Atomic uintptr_t object; /* the owner, if it is a Python object */
     uintptr_t second;         /* the second owner */
     int32_t natural;          /* number without the quarantine, -1: unknown */
-    uint32_t slot;            /* in the live table, 0: none */
+    uint32_t slot;            /* its handle's in the live table, 0: none */
     uint32_t detail;          /* STRING id ... */
     uint32_t epoch;           /* ... in the file of this epoch */
     shd_number_place adopted;
-    _Atomic uint32_t waiters; /* threads inside a call that may block */
-    uint32_t round;           /* of the checkpoint that saw it last */
+    uint32_t kept;            /* slot for its handles without an object */
+    _Atomic uint16_t waiters; /* threads inside a call that may block */
+    uint16_t round;           /* of the checkpoint that saw it last */
 } shd_number;
 
 _Static_assert(sizeof(void *) != 8 || sizeof(shd_number) == 64,
@@ -136,8 +137,11 @@ static inline shd_number *
 shd_number_make(int fd)
 {
     shd_number *number = shd_number_find(fd);
-    return number != NULL && fd < shd_numbers_end() ? number
-                                                    : shd_number_make_new(fd);
+    return number != NULL
+                   && atomic_load_explicit(&number->word, memory_order_relaxed)
+                          != 0
+               ? number
+               : shd_number_make_new(fd);
 }
 
 #endif

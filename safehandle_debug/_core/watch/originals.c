@@ -68,6 +68,13 @@ shd_originals_in_libc(void)
     return originals[0].libc;
 }
 
+int
+shd_interpose_is_libc(const char *name)
+{
+    const shd_original *original = shd_originals_find(name);
+    return original != NULL && original->chosen == original->libc;
+}
+
 void
 shd_originals_each_preloaded(void (*each)(const char *function,
                                           const void *theirs, void *arg),

@@ -101,12 +101,12 @@ static int
 file_init(PyObject *self, PyObject *args, PyObject *kwargs)
 {
     uint64_t since = shd_newest_serial;
-    void *outer = shd_owners_here.closing;
+    void *outer = shd_here.closing;
     if (number_of(&file, self) >= 0) {
-        shd_owners_here.closing = self; /* a second time */
+        shd_here.closing = self; /* a second time */
     }
     int result = ((initproc)file_init_slot.original)(self, args, kwargs);
-    shd_owners_here.closing = outer;
+    shd_here.closing = outer;
     if (result == 0 && get_closefd != NULL) {
         PyObject *owns = get_closefd(self, NULL);
         if (owns == Py_True) {

@@ -13,6 +13,7 @@
 #define SHD_OWNERS_H
 
 #include "compat.h"
+#include "recording/here.h"
 #include "recording/recorder.h"
 
 #include "watch.h"
@@ -28,17 +29,33 @@ void shd_owners_again(void);
 /* Names of the owners whose objects are seen, as a new list. */
 PyObject *shd_owners_names(void);
 
-/* What on this thread closes the handle with this serial: 0 no finalizer of an
- * owner, 1 one of an object that was dropped, 2 one that the cyclic collector
- * called.  What a finalizer itself has acquired, it closes as it likes.
- * Without the GIL, from any thread. */
-int shd_owners_finalizing(uint64_t serial);
+/* What on this thread closes a handle. */
+enum shd_final {
+    SHD_FINAL_NONE,      /* no finalizer of an owner */
+    SHD_FINAL_DROPPED,   /* one of an object that was dropped */
+    SHD_FINAL_COLLECTED, /* one that the cyclic collector called */
+};
+
+/* Of the handle with this serial: what a finalizer itself has acquired, it
+ * closes as it likes.  What a collection drops may close by other ways: SQLite
+ * does with the last statement, a `__del__` in Python as it likes.  Without the
+ * GIL, from any thread. */
+static inline int
+shd_owners_finalizing(uint64_t serial)
+{
+    if (shd_here.collecting && serial <= shd_here.collected_since) {
+        return SHD_FINAL_COLLECTED;
+    }
+    return shd_here.finalizing && serial <= shd_here.since
+               ? shd_here.finalizing
+               : SHD_FINAL_NONE;
+}
 
 enum shd_soon {
     SHD_SOON_ATTACH = 1,    /* shd_owners_again() */
     SHD_SOON_EXHAUSTED = 2, /* alarm.exhausted() */
     SHD_SOON_SAY = 4,       /* alarm.say(), see shd_owners_say() */
-    SHD_SOON_ASKED = 8,     /* alarm.asked(), see shd_owners_answer() */
+    SHD_SOON_ASKED = 8,     /* alarm.asked(), see shd_owners_asked() */
 };
 
 /* Has Python code run by the main thread, at its next chance.  From anywhere. */
@@ -47,18 +64,6 @@ void shd_owners_soon(int what);
 /* Has alarm.asked() called: by the main thread, or, where that does not come
  * to it for a while, by a thread for this alone. */
 void shd_owners_asked(void);
-
-/* After an event: the same when a reader asked since it was called last.  From
- * anywhere; costs a look at the header's page. */
-static inline void
-shd_owners_answer(void)
-{
-    if (shd_recorder_asked()
-        != atomic_load_explicit(&shd_recorder_answered,
-                                memory_order_relaxed)) {
-        shd_owners_asked();
-    }
-}
 
 /* The same for a sentence that on_error= has to say of what a thread, by its
  * identifier, has done; the first few, when many wait. */

@@ -11,10 +11,10 @@
     };                                                                        \
     static PyObject *function(PyObject *self, PyObject *ignored)              \
     {                                                                         \
-        void *outer = shd_owners_here.closing;                                \
-        shd_owners_here.closing = self;                                       \
+        void *outer = shd_here.closing;                                       \
+        shd_here.closing = self;                                              \
         PyObject *result = function##_method.original(self, ignored);         \
-        shd_owners_here.closing = outer;                                      \
+        shd_here.closing = outer;                                             \
         return result;                                                        \
     }
 
@@ -37,12 +37,12 @@ static PyObject *
 file_close_of_class(PyObject *self, PyTypeObject *class, PyObject *const *args,
                     size_t count, PyObject *names)
 {
-    void *outer = shd_owners_here.closing;
-    shd_owners_here.closing = self;
+    void *outer = shd_here.closing;
+    shd_here.closing = self;
     PyCMethod original =
         (PyCMethod)(void (*)(void))file_close_of_class_method.original;
     PyObject *result = original(self, class, args, count, names);
-    shd_owners_here.closing = outer;
+    shd_here.closing = outer;
     return result;
 }
 

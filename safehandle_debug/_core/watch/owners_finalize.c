@@ -10,26 +10,6 @@
 
 #include <dirent.h>
 
-enum {
-    NONE,
-    DROPPED,
-    COLLECTED
-};
-
-_Thread_local struct shd_owners_here shd_owners_here
-    __attribute__((tls_model("initial-exec")));
-
-int
-shd_owners_finalizing(uint64_t serial)
-{
-    /* What a collection drops may close by other ways: SQLite does with the
-       last statement, a `__del__` in Python as it likes. */
-    int now =
-        shd_owners_here.since < serial ? NONE : shd_owners_here.finalizing;
-    return now != COLLECTED && shd_critical_collects_here(serial) ? COLLECTED
-                                                                  : now;
-}
-
 /* Whether the collector called, on this thread.  At interpreter end it calls
    no callbacks, and there is one thread only. */
 static int
@@ -42,24 +22,25 @@ is_collection(void)
 static void
 finalize(destructor original, PyObject *self)
 {
-    uint8_t before = shd_owners_here.finalizing;
-    uint64_t since = shd_owners_here.since;
-    shd_owners_here.finalizing = is_collection() ? COLLECTED : DROPPED;
-    shd_owners_here.since =
+    uint8_t before = shd_here.finalizing;
+    uint64_t since = shd_here.since;
+    shd_here.finalizing =
+        is_collection() ? SHD_FINAL_COLLECTED : SHD_FINAL_DROPPED;
+    shd_here.since =
         atomic_load_explicit(&shd_newest_serial, memory_order_relaxed);
     original(self);
-    shd_owners_here.finalizing = before;
-    shd_owners_here.since = since;
+    shd_here.finalizing = before;
+    shd_here.since = since;
 }
 
 /* ... that closes what the object has. */
 static void
 finalize_owner(destructor original, PyObject *self)
 {
-    void *outer = shd_owners_here.closing;
-    shd_owners_here.closing = self;
+    void *outer = shd_here.closing;
+    shd_here.closing = self;
     finalize(original, self);
-    shd_owners_here.closing = outer;
+    shd_here.closing = outer;
 }
 
 #define FINALIZER(function, slot_, name_, how)                                \

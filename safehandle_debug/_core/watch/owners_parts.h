@@ -4,17 +4,6 @@
 
 #include "owners.h"
 
-/* What this thread is in the middle of. */
-struct shd_owners_here {
-    uint8_t finalizing; /* shd_owners_finalizing() */
-    uint8_t learning;   /* call site that is being learned, 0: none */
-    void *closing;      /* the object that closes its descriptor, or NULL */
-    uint64_t since;     /* newest serial when the finalizer began */
-};
-
-extern _Thread_local struct shd_owners_here shd_owners_here
-    __attribute__((tls_model("initial-exec")));
-
 /* Offset of the `int` in which objects of the type keep their descriptor, -1
  * once closed; 0 when it was not found.  Makes objects of the type and closes
  * them.  Never leaves an exception. */

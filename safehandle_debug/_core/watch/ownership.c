@@ -184,24 +184,21 @@ shd_watch_owned(int fd, enum shd_owner owner, const void *caller)
 #define SLOTS (1 << 20)
 static _Atomic uint64_t taken_as[SLOTS];
 
-_Thread_local uint64_t shd_watch_releasing
-    __attribute__((tls_model("initial-exec")));
-
 uint64_t
 shd_watch_release_begins(uint32_t slot)
 {
-    uint64_t outer = shd_watch_releasing;
-    shd_watch_releasing = slot < SLOTS
-                              ? atomic_exchange_explicit(&taken_as[slot], 0,
-                                                         memory_order_relaxed)
-                              : 0;
+    uint64_t outer = shd_here.releasing;
+    shd_here.releasing = slot < SLOTS
+                             ? atomic_exchange_explicit(&taken_as[slot], 0,
+                                                        memory_order_relaxed)
+                             : 0;
     return outer;
 }
 
 void
 shd_watch_release_ended(uint64_t outer)
 {
-    shd_watch_releasing = outer;
+    shd_here.releasing = outer;
 }
 
 void

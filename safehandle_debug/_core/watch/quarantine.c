@@ -37,14 +37,14 @@
 #define MOST_AT_ONCE 32 /* numbers given back together, ... */
 #define SHARE 8         /* ... at most one in so many of those parked */
 
-_Atomic int shd_watch_open;
+_Atomic int shd_watch_open SHD_HOT_COUNT;
 
 static _Atomic uint64_t ring[MOST];
 static _Atomic uint64_t ticket;
 static _Atomic int parked;
-static _Atomic int ring_size; /* 0: nothing is parked any more */
-static int places;            /* of the ring that may hold something */
-static uint32_t at_once;      /* 0 and 1: each alone */
+static _Atomic int ring_size SHD_HOT; /* 0: nothing is parked any more */
+static int places;                    /* of the ring that may hold something */
+static uint32_t at_once;              /* 0 and 1: each alone */
 static _Atomic int sentinel = -1;
 static _Atomic int making;
 static _Atomic int limit = 1024;

@@ -8,7 +8,7 @@
 static inline int
 shd_watch_running(void)
 {
-    return atomic_load_explicit(shd_watch_awake, memory_order_relaxed);
+    return atomic_load_explicit(&shd_on.watching, memory_order_relaxed);
 }
 
 /* Whether acquisitions get events yet: with `arm=N`, when so many are open. */
@@ -44,6 +44,16 @@ shd_watch_forget_entry(uint32_t slot, uint64_t serial)
     if (slot != 0 && shd_table_claim(slot, serial)) {
         shd_record_count_live();
         shd_table_give(slot);
+    }
+}
+
+/* The same of a number, which keeps the entry for its next handle. */
+static inline void
+shd_watch_clear_entry(const shd_number *number, uint64_t serial)
+{
+    if (number->slot != 0 && number->slot == number->kept) {
+        shd_table_clear(number->slot, serial);
+        shd_record_count_live();
     }
 }
 
@@ -90,13 +100,11 @@ void shd_watch_end(int fd, shd_number *number, uint64_t word, const char *how,
 
 /* Serial of the handle that the release which runs on this thread may close;
  * 0: whatever. */
-extern _Thread_local uint64_t shd_watch_releasing
-    __attribute__((tls_model("initial-exec")));
 static inline int
 shd_watch_may_release(uint64_t word)
 {
-    return shd_watch_releasing == 0
-           || shd_watch_releasing == shd_word_serial(word);
+    return shd_here.releasing == 0
+           || shd_here.releasing == shd_word_serial(word);
 }
 /* The object with this slot may close the handle with this serial. */
 void shd_watch_take_as(uint32_t slot, uint64_t serial);

@@ -68,7 +68,7 @@ shd_watch_end_unseen(int fd, shd_number *number, uint64_t word, int ending)
                          SHD_FLAG_LATE, fd, 0, 0);
     }
     shd_record_vanished(&subject);
-    shd_watch_forget_entry(number->slot, subject.serial);
+    shd_watch_clear_entry(number, subject.serial);
 }
 
 /* Whether this one gets an event: at `sampled` one in so many, before the
@@ -77,7 +77,7 @@ static int
 is_recorded(uint64_t serial)
 {
     return atomic_load_explicit(&shd_watch_armed, memory_order_relaxed)
-           && (!shd_recording() || shd_rec.settings.level == SHD_LEVEL_FULL
+           && (shd_rec.settings.level == SHD_LEVEL_FULL || !shd_recording()
                || serial % shd_rec.settings.sample == 0);
 }
 
@@ -132,12 +132,14 @@ begin(int fd, int kind, int owner, const char *path, uint32_t detail,
         /* A forked child's file begins here: its ids are others. */
         shd_record_ready();
         number->epoch = shd_rec.epoch;
-        uint32_t slot = shd_table_take();
-        if (slot != 0) {
-            shd_table_set(slot, fd,
-                          shd_table_meta(serial, SHD_KIND_WATCHED, 0));
+        if (number->kept == 0) {
+            number->kept = shd_table_take();
         }
-        number->slot = slot;
+        number->slot = number->kept;
+        if (number->slot != 0) {
+            shd_table_fill(number->slot, fd,
+                           shd_table_meta(serial, SHD_KIND_WATCHED, 0));
+        }
         number->detail = detail;
         shd_subject subject = shd_judge_subject(fd, number, word);
         shd_record_begun(&subject, path, flags);

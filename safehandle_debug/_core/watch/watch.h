@@ -13,6 +13,7 @@
 #define SHD_WATCH_H
 
 #include "recording/format.h"
+#include "recording/here.h"
 #include "interpose.h"
 
 #include <stdatomic.h>
@@ -61,14 +62,8 @@ enum shd_owner {
 
 /* --- to be asked first by every hook ------------------------------------- */
 
-/* 0 when the watch is off, and in a copy of the process that was made without
- * libc's handlers: clone(). */
-extern _Atomic int *shd_watch_awake;
-
-/* Nested calls of this thread into the watch, and a child by vfork() that runs
- * in its memory. */
-extern _Thread_local int shd_watch_busy
-    __attribute__((tls_model("initial-exec")));
+/* `busy` of shd_here: nested calls of this thread into the watch, and a child by
+ * vfork() that runs in its memory. */
 #define SHD_BUSY_VFORK (1 << 16)
 
 /* 1 when the hook must do nothing but call the original: the watch is off,
@@ -76,21 +71,21 @@ extern _Thread_local int shd_watch_busy
 static inline int
 shd_watch_asleep(void)
 {
-    return !atomic_load_explicit(shd_watch_awake, memory_order_relaxed)
-           || shd_watch_busy != 0;
+    return !atomic_load_explicit(&shd_on.watching, memory_order_relaxed)
+           || shd_here.busy != 0;
 }
 
 /* Marks the thread as being inside; the originals are called outside. */
 static inline void
 shd_watch_enter(void)
 {
-    shd_watch_busy++;
+    shd_here.busy++;
 }
 
 static inline void
 shd_watch_leave(void)
 {
-    shd_watch_busy--;
+    shd_here.busy--;
 }
 
 /* --- creating: after the call --------------------------------------------- */
@@ -233,5 +228,7 @@ void shd_watch_let_go(int fd, const void *object);
 
 /* hooks.c: the list, for shd_interpose_start(). */
 const shd_hook *shd_hooks(size_t *count);
+/* Their originals are known now. */
+void shd_hooks_found(void);
 
 #endif
