@@ -106,12 +106,18 @@ shd_record_count_open(shd_header *header)
 }
 
 static inline void
-shd_record_count_serial(shd_header *header, uint64_t serial)
+shd_record_raise_serial(shd_header *header, uint64_t serial)
 {
     _Atomic uint64_t *newest = (_Atomic uint64_t *)&header->newest_serial;
     if (atomic_load_explicit(newest, memory_order_relaxed) < serial) {
         atomic_store_explicit(newest, serial, memory_order_relaxed);
     }
+}
+
+static inline void
+shd_record_count_serial(shd_header *header, uint64_t serial)
+{
+    shd_record_raise_serial(header, serial);
     shd_record_count_open(header);
 }
 

@@ -239,6 +239,18 @@ shd_record_counted(uint64_t serial)
 }
 
 void
+shd_record_bare(uint64_t serial, int by)
+{
+    shd_thread *thread = shd_thread_get();
+    if (thread != NULL && shd_thread_enter(thread)) {
+        shd_header *header = shd_rec.header;
+        shd_record_raise_serial(header, serial);
+        shd_add((_Atomic uint64_t *)&header->bare, (uint64_t)(int64_t)by);
+        shd_thread_leave(thread);
+    }
+}
+
+void
 shd_record_count_live(void)
 {
     shd_thread *thread = shd_thread_get();

@@ -69,6 +69,10 @@ int shd_record_ended(const shd_subject *subject, int ending);
  * counts. */
 void shd_record_counted(uint64_t serial);
 
+/* The same of a number's handle, and instead of CLOSE.  `serial`: of a new one,
+ * or 0. */
+void shd_record_bare(uint64_t serial, int by);
+
 /* One event; pinned when it is a finding by itself.  `detail` and `value` are
  * the event's, not the subject's. */
 void shd_record_event(const shd_place *here, const shd_subject *subject,

@@ -338,7 +338,10 @@ describe_thread(shd_thread *thread, PyObject *name, int askable)
 uint32_t
 shd_thread_new_id(shd_thread *thread, const PyThreadState *tstate)
 {
-    return describe_thread(thread, NULL, tstate != NULL);
+    int error = errno;
+    uint32_t id = describe_thread(thread, NULL, tstate != NULL);
+    errno = error;
+    return id;
 }
 
 uint32_t

@@ -73,6 +73,7 @@ end_with_more(int fd, shd_number *number, uint64_t word,
               const shd_subject *subject, const char *how, int behind,
               int ending)
 {
+    int error = errno;
     int owner = shd_word_owner(word);
     shd_place here;
     if (shd_place_here(&here)) {
@@ -109,6 +110,7 @@ end_with_more(int fd, shd_number *number, uint64_t word,
         shd_record_vanished(subject);
         shd_watch_clear_entry(number, subject->serial);
     }
+    errno = error;
 }
 
 /* Records the end of the handle that `word` names; the record is CLOSING.
@@ -121,7 +123,7 @@ shd_watch_end(int fd, shd_number *number, uint64_t word, const char *how,
     shd_natural_give(number->natural, serial);
     shd_watch_count(-1);
     if (word & SHD_WORD_BARE) {
-        shd_watch_count_bare(-1);
+        shd_record_bare(0, -1);
         return;
     }
     if (serial == 0 || shd_is_inherited(serial)) {
@@ -176,9 +178,24 @@ may_be_parked(int fd, uint64_t word)
            && shd_quarantine_takes(fd, shd_word_kind(word));
 }
 
-enum shd_verdict
-shd_watch_closing(int fd, const char *how, enum shd_owner owner, int may_park,
-                  const void *caller)
+/* The number, which is CLOSING, has no handle any more. */
+static __attribute__((noinline)) enum shd_verdict
+park_or_close(int fd, shd_number *number, uint64_t word)
+{
+    int error = errno;
+    int parked =
+        may_be_parked(fd, word) && shd_quarantine_park(fd, number, word);
+    if (!parked) {
+        shd_watch_mark_closed(number, word);
+    }
+    errno = error;
+    return parked ? SHD_DONE : SHD_CALL;
+}
+
+/* Of a number that more is known of. */
+static __attribute__((noinline)) enum shd_verdict
+close_with_more(int fd, const char *how, enum shd_owner owner, int may_park,
+                const void *caller)
 {
     if (shd_callsites_note(caller)) {
         return SHD_CALL;
@@ -225,9 +242,8 @@ shd_watch_closing(int fd, const char *how, enum shd_owner owner, int may_park,
             shd_judge_mistaken(fd, &own, word, how, 0);
             word |= SHD_WORD_HIT;
         }
-        if (may_park && may_be_parked(fd, word)
-            && shd_quarantine_park(fd, number, word)) {
-            verdict = SHD_DONE;
+        if (may_park) {
+            verdict = park_or_close(fd, number, word);
         }
         else {
             shd_watch_mark_closed(number, word);
@@ -248,6 +264,38 @@ shd_watch_closing(int fd, const char *how, enum shd_owner owner, int may_park,
     }
     errno = error;
     return verdict;
+}
+
+/* Whether it is open and nobody's, and this thread in the middle of nothing. */
+static inline int
+is_plain(const shd_number *number, uint64_t word)
+{
+    return shd_word_state(word) == SHD_NUMBER_OPEN
+           && shd_word_owner(word) == SHD_OWNER_RAW
+           && !shd_bereft_concerned(number, word) && shd_here.releasing == 0
+           && shd_here.learning == 0 && shd_here.turn.mine == NULL;
+}
+
+enum shd_verdict
+shd_watch_closing(int fd, const char *how, enum shd_owner owner, int may_park,
+                  const void *caller)
+{
+    shd_number *number = shd_number_find(fd);
+    uint64_t word =
+        number == NULL
+            ? 0
+            : atomic_load_explicit(&number->word, memory_order_acquire);
+    if (number == NULL || !is_plain(number, word)
+        || !shd_watch_claim(number, &word)) {
+        return close_with_more(fd, how, owner, may_park, caller);
+    }
+    shd_judge_next(fd, 0);
+    shd_watch_end(fd, number, word, how, 0, ending_now());
+    if (may_park && shd_quarantine_is_on()) {
+        return park_or_close(fd, number, word);
+    }
+    shd_watch_mark_closed(number, word);
+    return SHD_CALL;
 }
 
 int

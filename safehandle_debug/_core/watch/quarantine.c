@@ -42,9 +42,9 @@ _Atomic int shd_watch_open SHD_HOT_COUNT;
 static _Atomic uint64_t ring[MOST];
 static _Atomic uint64_t ticket;
 static _Atomic int parked;
-static _Atomic int ring_size SHD_HOT; /* 0: nothing is parked any more */
-static int places;                    /* of the ring that may hold something */
-static uint32_t at_once;              /* 0 and 1: each alone */
+_Atomic int shd_quarantine_size SHD_HOT; /* 0: nothing is parked any more */
+static int places;       /* of the ring that may hold something */
+static uint32_t at_once; /* 0 and 1: each alone */
 static _Atomic int sentinel = -1;
 static _Atomic int making;
 static _Atomic int limit = 1024;
@@ -290,7 +290,7 @@ give_back(uint32_t size, uint64_t first, uint32_t wanted)
 int
 shd_quarantine_takes(int fd, int kind)
 {
-    if (atomic_load_explicit(&ring_size, memory_order_relaxed) == 0
+    if (atomic_load_explicit(&shd_quarantine_size, memory_order_relaxed) == 0
         || fd <= 2) {
         return 0;
     }
@@ -327,8 +327,8 @@ shd_quarantine_takes(int fd, int kind)
 int
 shd_quarantine_park(int fd, shd_number *number, uint64_t word)
 {
-    uint32_t size =
-        (uint32_t)atomic_load_explicit(&ring_size, memory_order_relaxed);
+    uint32_t size = (uint32_t)atomic_load_explicit(&shd_quarantine_size,
+                                                   memory_order_relaxed);
     int own = size == 0 ? -1 : sentinel_fd();
     if (own < 0 || own == fd || syscall(SYS_dup3, own, fd, O_CLOEXEC) != fd) {
         return 0;
@@ -347,7 +347,7 @@ shd_quarantine_park(int fd, shd_number *number, uint64_t word)
     if (at_once > 1 && drawn % at_once == 0) {
         give_back(size, drawn + 1, at_once);
     }
-    if (atomic_load(&ring_size) == 0) {
+    if (atomic_load(&shd_quarantine_size) == 0) {
         shd_quarantine_hide(); /* it was emptied before this one came */
     }
     return 1;
@@ -474,13 +474,13 @@ shd_quarantine_start(int size)
     at_once = (uint32_t)size / SHARE;
     at_once = at_once < MOST_AT_ONCE ? at_once : MOST_AT_ONCE;
     shd_quarantine_refresh();
-    atomic_store(&ring_size, size);
+    atomic_store(&shd_quarantine_size, size);
 }
 
 void
 shd_quarantine_stop(void)
 {
-    atomic_store(&ring_size, 0);
+    atomic_store(&shd_quarantine_size, 0);
     shd_quarantine_hide();
 }
 

@@ -8,6 +8,14 @@
 void shd_quarantine_start(int size);
 void shd_quarantine_stop(void);
 
+extern _Atomic int shd_quarantine_size;
+static inline int
+shd_quarantine_is_on(void)
+{
+    return atomic_load_explicit(&shd_quarantine_size, memory_order_relaxed)
+           != 0;
+}
+
 /* Closes `fd`, whose record is CLOSING, by parking it.  1: it is PARKED now.
  * 0: not done, close it as usual. */
 int shd_quarantine_park(int fd, shd_number *number, uint64_t word);

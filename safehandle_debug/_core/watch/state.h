@@ -15,16 +15,6 @@ shd_watch_running(void)
 extern _Atomic int shd_watch_armed;
 extern uint32_t shd_watch_arm_at;
 
-/* One more, or one less, that is open without an event. */
-static inline void
-shd_watch_count_bare(int by)
-{
-    if (shd_recording()) {
-        shd_add((_Atomic uint64_t *)&shd_rec.header->bare,
-                (uint64_t)(int64_t)by);
-    }
-}
-
 /* Descriptors that are open now; returns how many that are. */
 extern _Atomic int shd_watch_open;
 static inline int

@@ -54,7 +54,7 @@ shd_watch_end_unseen(int fd, shd_number *number, uint64_t word, int ending)
     shd_natural_give(number->natural, shd_word_serial(word));
     shd_watch_count(-1);
     if (word & SHD_WORD_BARE) {
-        shd_watch_count_bare(-1);
+        shd_record_bare(0, -1);
         return;
     }
     if (shd_word_owner(word) == SHD_OWNER_SAFEHANDLE
@@ -78,21 +78,23 @@ is_recorded(uint64_t serial)
 {
     return atomic_load_explicit(&shd_watch_armed, memory_order_relaxed)
            && (shd_rec.settings.level == SHD_LEVEL_FULL || !shd_recording()
-               || serial % shd_rec.settings.sample == 0);
+               || (uint32_t)serial % shd_rec.settings.sample == 0);
 }
 
 /* Something else was known of the number. */
-static void
+static __attribute__((noinline)) void
 end_old(int fd, shd_number *number, uint64_t old)
 {
+    int error = errno;
     if (shd_word_state(old) == SHD_NUMBER_OPEN) {
         shd_bereft_note(fd, number, old);
         shd_watch_end_unseen(fd, number, old, SHD_ENDING_CLOSED);
     }
     shd_quarantine_forget(number, old);
+    errno = error;
 }
 
-static inline void
+static inline __attribute__((always_inline)) void
 begin(int fd, int kind, int owner, const char *path, uint32_t detail,
       int flags, int natural)
 {
@@ -125,8 +127,7 @@ begin(int fd, int kind, int owner, const char *path, uint32_t detail,
     }
     if (!is_recorded(serial)) {
         word |= SHD_WORD_BARE;
-        shd_watch_count_bare(1);
-        shd_record_counted(serial);
+        shd_record_bare(serial, 1);
     }
     else {
         /* A forked child's file begins here: its ids are others. */
@@ -152,9 +153,7 @@ void
 shd_watch_begin(int fd, int kind, int owner, const char *path, uint32_t detail,
                 int flags, int natural)
 {
-    int error = errno;
     begin(fd, kind, owner, path, detail, flags, natural);
-    errno = error;
 }
 
 void
@@ -169,7 +168,7 @@ shd_watch_opened(int fd, int kind, const char *path, const void *caller)
         shd_watch_note_foreign(fd);
         return;
     }
-    shd_watch_begin(fd, kind, owner, path, 0, 0, -1);
+    begin(fd, kind, owner, path, 0, 0, -1);
 }
 
 void
