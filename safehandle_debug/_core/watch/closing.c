@@ -7,6 +7,7 @@
 #include "natural.h"
 #include "owners.h"
 #include "quarantine.h"
+#include "sentinel.h"
 #include "state.h"
 
 #include <errno.h>
@@ -370,7 +371,7 @@ shd_watch_replacing(int fd, int from, const char *how, const void *caller)
         shd_watch_mark_closed(number, word);
     }
     else if (shd_word_state(word) == SHD_NUMBER_OURS) {
-        shd_quarantine_lost(fd);
+        shd_sentinel_lost(fd);
         atomic_store(&number->word, 0);
     }
     else if (shd_word_state(word) == SHD_NUMBER_PARKED) {
@@ -476,7 +477,7 @@ shd_watch_closing_range(unsigned int first, unsigned int last,
             shd_watch_mark_closed(number, word);
         }
         else if (shd_word_state(word) == SHD_NUMBER_OURS) {
-            shd_quarantine_lost(fd);
+            shd_sentinel_lost(fd);
             atomic_store(&number->word, 0);
         }
         else if (shd_word_state(word) == SHD_NUMBER_PARKED) {

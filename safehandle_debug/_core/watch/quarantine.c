@@ -1,7 +1,5 @@
 /* Parking: the number goes on existing, on a descriptor that answers nothing.
  *
- * The sentinel is an O_PATH descriptor of a memfd: read, write, ioctl and the
- * like answer EBADF on it, as on a closed number, and /proc shows its name.
  * dup3() over the closed number is the close and the parking in one step:
  * there is no moment at which another thread could get the number.
  *
@@ -13,29 +11,25 @@
 #include "quarantine.h"
 
 #include "recording/atomics.h"
+#include "sentinel.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
-#include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
-#define NAME "shd-quarantine"
 #define MOST 65536
 #define SELECT_SAFE 960 /* numbers stay below FD_SETSIZE, with some to spare */
 #define SPARE 16        /* numbers left free below the limit */
-#define F_DUPFD_QUERY_ 1027
 
 #define FD_BITS 20 /* of a ring entry; the serial is above */
 
-#define MOST_AT_ONCE 32 /* numbers given back together, ... */
-#define SHARE 8         /* ... at most one in so many of those parked */
+/* Numbers given back together, at most one in so many of those parked. */
+#define MOST_AT_ONCE SHD_SENTINEL_AT_ONCE
+#define SHARE 8
 
 _Atomic int shd_watch_open SHD_HOT_COUNT;
 
@@ -45,116 +39,13 @@ static _Atomic int parked;
 _Atomic int shd_quarantine_size SHD_HOT; /* 0: nothing is parked any more */
 static int places;       /* of the ring that may hold something */
 static uint32_t at_once; /* 0 and 1: each alone */
-static _Atomic int sentinel = -1;
-static _Atomic int making;
 static _Atomic int limit = 1024;
 static int remote; /* some file system reports errors at close */
-static int query_works;
-static dev_t sentinel_dev;
-static ino_t sentinel_ino;
 
 static int
 close_raw(int fd)
 {
     return (int)syscall(SYS_close, fd);
-}
-
-/* Our descriptor stays out of the way of those who expect low numbers. */
-static int
-move_high(int fd)
-{
-    int most = atomic_load(&limit);
-    int at = most > 1024 ? 1008 : most - 4;
-    int high = (int)syscall(SYS_fcntl, fd, F_DUPFD_CLOEXEC, at);
-    if (high < 0) {
-        return fd;
-    }
-    close_raw(fd);
-    return high;
-}
-
-static int
-open_sentinel(void)
-{
-    char path[40];
-    int memory = (int)syscall(SYS_memfd_create, NAME, MFD_CLOEXEC);
-    int fd = -1;
-    if (memory >= 0) {
-        snprintf(path, sizeof(path), "/proc/self/fd/%d", memory);
-        fd = (int)syscall(SYS_openat, AT_FDCWD, path, O_PATH | O_CLOEXEC);
-        close_raw(memory);
-    }
-    if (fd < 0) {
-        fd = (int)syscall(SYS_openat, AT_FDCWD, "/dev/null",
-                          O_PATH | O_CLOEXEC);
-    }
-    if (fd < 0) {
-        return -1;
-    }
-    fd = move_high(fd);
-    struct stat status;
-    if (fstat(fd, &status) < 0) {
-        close_raw(fd);
-        return -1;
-    }
-    sentinel_dev = status.st_dev;
-    sentinel_ino = status.st_ino;
-    query_works = syscall(SYS_fcntl, fd, F_DUPFD_QUERY_, fd) == 1;
-    shd_number *number = shd_number_make(fd);
-    if (number != NULL) {
-        atomic_store(&number->word, shd_word(0, SHD_NUMBER_OURS, 0, 0));
-    }
-    return fd;
-}
-
-/* Our descriptor, or -1. */
-static int
-sentinel_fd(void)
-{
-    int fd = atomic_load_explicit(&sentinel, memory_order_acquire);
-    if (fd >= 0) {
-        return fd;
-    }
-    if (atomic_exchange(&making, 1)) {
-        return -1;
-    }
-    fd = atomic_load(&sentinel);
-    if (fd < 0) {
-        int error = errno;
-        fd = open_sentinel();
-        errno = error;
-        atomic_store_explicit(&sentinel, fd, memory_order_release);
-    }
-    atomic_store(&making, 0);
-    return fd;
-}
-
-/* Where /proc cannot be read. */
-static int
-is_same_file(int fd)
-{
-    struct stat status;
-    return fstat(fd, &status) == 0 && status.st_dev == sentinel_dev
-           && status.st_ino == sentinel_ino;
-}
-
-/* Whether `fd` is a sentinel still, and nobody put something there behind
- * libc's back.  A sentinel that was given up meanwhile is known by its name.*/
-static int
-is_ours(int fd)
-{
-    int own = atomic_load_explicit(&sentinel, memory_order_acquire);
-    if (own >= 0 && query_works
-        && syscall(SYS_fcntl, fd, F_DUPFD_QUERY_, own) == 1) {
-        return 1;
-    }
-    char path[40], target[64];
-    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-    long size =
-        syscall(SYS_readlinkat, AT_FDCWD, path, target, sizeof(target) - 1);
-    target[size > 0 ? size : 0] = 0;
-    return strncmp(target, "/memfd:" NAME, sizeof("/memfd:" NAME) - 1) == 0
-           || (size <= 0 && is_same_file(fd));
 }
 
 /* The entry's number, from PARKED to CLOSING for this call alone; -1 when it
@@ -188,66 +79,19 @@ settle(uint64_t entry)
     }
 }
 
-/* Whether every one of these numbers answers as a closed one does.  What
- * somebody put there behind libc's back would answer otherwise. */
-static int
-are_all_ours(const int *numbers, int count)
-{
-    struct pollfd asked[MOST_AT_ONCE];
-    const struct timespec no_time = {0};
-    for (int i = 0; i < count; i++) {
-        asked[i] = (struct pollfd){.fd = numbers[i]};
-    }
-    if (syscall(SYS_ppoll, asked, count, &no_time, NULL, 0) != count) {
-        return 0;
-    }
-    for (int i = 0; i < count; i++) {
-        if (asked[i].revents != POLLNVAL) {
-            return 0;
-        }
-    }
-    return 1;
-}
-
-static void
-close_each(int first, int last)
-{
-#ifdef SYS_close_range
-    if (first < last && syscall(SYS_close_range, first, last, 0) == 0) {
-        return;
-    }
-#endif
-    for (int fd = first; fd <= last; fd++) {
-        close_raw(fd);
-    }
-}
-
-/* Closes numbers, which are in order, run by run. */
-static void
-close_runs(const int *numbers, int count)
-{
-    for (int first = 0, last; first < count; first = last + 1) {
-        last = first;
-        while (last + 1 < count && numbers[last + 1] == numbers[last] + 1) {
-            last++;
-        }
-        close_each(numbers[first], numbers[last]);
-    }
-}
-
 /* Gives back what the numbers of the entries, which are claimed, are parked
  * on; how many that were. */
 static int
 give_back_claimed(const uint64_t *entries, const int *numbers, int count)
 {
     int given = count;
-    if (count > 1 && are_all_ours(numbers, count)) {
-        close_runs(numbers, count);
+    if (count > 1 && shd_sentinel_are_all(numbers, count)) {
+        shd_sentinel_close_all(numbers, count);
     }
     else {
         given = 0;
         for (int i = 0; i < count; i++) {
-            if (is_ours(numbers[i])) {
+            if (shd_sentinel_is(numbers[i])) {
                 close_raw(numbers[i]);
                 given++;
             }
@@ -329,7 +173,9 @@ shd_quarantine_park(int fd, shd_number *number, uint64_t word)
 {
     uint32_t size = (uint32_t)atomic_load_explicit(&shd_quarantine_size,
                                                    memory_order_relaxed);
-    int own = size == 0 ? -1 : sentinel_fd();
+    int own = size == 0 ? -1
+                        : shd_sentinel_fd(atomic_load_explicit(
+                              &limit, memory_order_relaxed));
     if (own < 0 || own == fd || syscall(SYS_dup3, own, fd, O_CLOEXEC) != fd) {
         return 0;
     }
@@ -366,7 +212,7 @@ shd_quarantine_take_over(int fd, int wanted)
     }
     int flags = (int)syscall(SYS_fcntl, fd, F_GETFD);
     int moved =
-        is_ours(wanted)
+        shd_sentinel_is(wanted)
         && syscall(SYS_dup3, fd, wanted, flags & FD_CLOEXEC ? O_CLOEXEC : 0)
                == wanted;
     atomic_fetch_sub(&parked, 1);
@@ -409,19 +255,8 @@ shd_quarantine_hide(void)
 {
     int error = errno;
     shd_quarantine_empty();
-    int fd = atomic_exchange(&sentinel, -1);
-    shd_number *number = fd < 0 ? NULL : shd_number_find(fd);
-    if (number != NULL) {
-        atomic_store(&number->word, 0);
-        close_raw(fd);
-    }
+    shd_sentinel_drop();
     errno = error;
-}
-
-int
-shd_quarantine_lost(int fd)
-{
-    return atomic_compare_exchange_strong(&sentinel, &fd, -1);
 }
 
 /* Whether a file system is mounted whose close() may fail late. */
@@ -487,7 +322,7 @@ shd_quarantine_stop(void)
 void
 shd_quarantine_forked(void)
 {
-    atomic_store(&making, 0);
+    shd_sentinel_forked();
     int end = shd_numbers_end(), open = 0;
     for (int fd = 0; fd < end; fd++) {
         shd_number *number = shd_number_find(fd);
@@ -495,7 +330,7 @@ shd_quarantine_forked(void)
         int state = shd_word_state(word);
         if (state == SHD_NUMBER_CLOSING) {
             /* Whoever was closing it is not here to go on. */
-            if (is_ours(fd)) {
+            if (shd_sentinel_is(fd)) {
                 close_raw(fd);
             }
             state = syscall(SYS_fcntl, fd, F_GETFD) >= 0 ? SHD_NUMBER_OPEN

@@ -37,9 +37,6 @@ int shd_quarantine_empty(void);
  * when it is needed. */
 void shd_quarantine_hide(void);
 
-/* The number of our own descriptor went (closed by a loop): 1 if it was. */
-int shd_quarantine_lost(int fd);
-
 /* Looks again at what may have changed: limits, file systems. */
 void shd_quarantine_refresh(void);
 
