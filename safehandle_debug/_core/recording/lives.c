@@ -45,7 +45,7 @@ path_id(shd_thread *thread, const char *path)
     return same ? thread->path : shd_depot_new_path(thread, path);
 }
 
-int
+SHD_FAST int
 shd_record_begun(shd_subject *subject, const char *path, int flags)
 {
     shd_place here;
@@ -62,7 +62,7 @@ shd_record_begun(shd_subject *subject, const char *path, int flags)
     return 1;
 }
 
-int
+SHD_FAST int
 shd_record_ended(const shd_subject *subject, int ending)
 {
     shd_place here;

@@ -238,7 +238,7 @@ shd_record_counted(uint64_t serial)
     }
 }
 
-void
+SHD_FAST void
 shd_record_bare(uint64_t serial, int by)
 {
     shd_thread *thread = shd_thread_get();

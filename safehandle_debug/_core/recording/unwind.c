@@ -175,7 +175,7 @@ keep_chain(shd_thread *thread, PyThreadState *tstate, uint32_t count)
 
 /* The first `changed` frames of the chain are others now: the stack's id, or
  * 0 when that cannot be said so quickly. */
-static __attribute__((noinline)) uint32_t
+static SHD_FAST __attribute__((noinline)) uint32_t
 change_chain(shd_thread *thread, PyThreadState *tstate, uint32_t changed)
 {
     shd_frame *frames[MOST_CHANGED], *frame = shd_frame_newest(tstate);
@@ -303,7 +303,7 @@ walk_anew(shd_thread *thread, PyThreadState *tstate)
     return id;
 }
 
-uint32_t
+SHD_FAST uint32_t
 shd_unwind_capture(shd_thread *thread, PyThreadState *tstate,
                    enum shd_walker walker)
 {

@@ -116,7 +116,7 @@ end_with_more(int fd, shd_number *number, uint64_t word,
 
 /* Records the end of the handle that `word` names; the record is CLOSING.
  * `behind`: by another than its owner. */
-void
+SHD_FAST void
 shd_watch_end(int fd, shd_number *number, uint64_t word, const char *how,
               int behind, int ending)
 {
@@ -277,7 +277,7 @@ is_plain(const shd_number *number, uint64_t word)
            && shd_here.learning == 0 && shd_here.turn.mine == NULL;
 }
 
-enum shd_verdict
+SHD_FAST enum shd_verdict
 shd_watch_closing(int fd, const char *how, enum shd_owner owner, int may_park,
                   const void *caller)
 {

@@ -16,7 +16,7 @@ SHD_REAL(login_tty);
 static close_range_function *real_close_range;
 static closefrom_function *real_closefrom;
 
-static int
+static SHD_FAST int
 hook_close(int fd)
 {
     if (fd < 0 || shd_watch_asleep()) {

@@ -65,7 +65,7 @@ static openat_2_function *real___openat_2;
         return opened;                                                        \
     } while (0)
 
-static int
+static SHD_FAST int
 hook_open(const char *path, int flags, ...)
 {
     MODE_AFTER(flags, mode);

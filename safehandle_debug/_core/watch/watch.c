@@ -156,7 +156,7 @@ shd_watch_begin(int fd, int kind, int owner, const char *path, uint32_t detail,
     begin(fd, kind, owner, path, detail, flags, natural);
 }
 
-void
+SHD_FAST void
 shd_watch_opened(int fd, int kind, const char *path, const void *caller)
 {
     if (fd < 0 || shd_callsites_note(caller)) {
