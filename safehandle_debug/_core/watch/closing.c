@@ -291,7 +291,7 @@ shd_watch_closing(int fd, const char *how, enum shd_owner owner, int may_park,
         return close_with_more(fd, how, owner, may_park, caller);
     }
     shd_judge_next(fd, 0);
-    shd_watch_end(fd, number, word, how, 0, ending_now());
+    shd_watch_end(fd, number, word, how, 0, ending_now(shd_word_serial(word)));
     if (may_park && shd_quarantine_is_on()) {
         return park_or_close(fd, number, word);
     }
