@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 HELPERS = """
     import os
     import socket
@@ -124,6 +126,7 @@ def test_fingerprint_survives_other_changes(suite):
 
 def test_workers_share_groups(suite):
     """What two processes found of one bug is one group."""
+    pytest.importorskip("xdist")
     source = "\n".join(
         ["import helpers", *(f"def test_{n}(): helpers.one_way()" for n in range(4))]
     )

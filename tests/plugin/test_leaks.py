@@ -201,6 +201,8 @@ def test_thread_left_at_work_may_close_its_handle_later(suite, opens):
 @pytest.mark.parametrize("stays", [False, True])
 def test_leak_of_a_thread_left_at_work_is_the_tests(suite, stays, args):
     """Its verdict comes at the end of the session, and names the right test."""
+    if args:
+        pytest.importorskip("xdist")
     json = suite.pytester.path / "found.json"
     xml = suite.pytester.path / "found.xml"
     result = suite.check(
