@@ -14,10 +14,13 @@ PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 CORE := $(wildcard safehandle_debug/_core/*.[ch] safehandle_debug/_core/*/*.[ch] safehandle_debug/ledger/_index/*.[ch])
 CHECKED := benchmarks docs samples
 PYTEST ?= -n 2
+# Under `--handles` a test must neither record this process for itself nor misuse a
+# handle on purpose, as those of the core and of the types of handles do.
+OWN ?= tests/findings tests/ledger tests/recording
 SANITIZED ?= tests/core tests/conformance tests/faults tests/finalization tests/handles tests/marshal tests/watch tests/ledger
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -O1 -g
 
-.PHONY: help demo test lint check-types check-core unit sanitize benchmark soak format expected cost docs screenshot clean
+.PHONY: help demo test lint check-types check-core unit own sanitize benchmark soak format expected cost docs screenshot clean
 
 help: ## Lists what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1 /p' Makefile | while read -r name text; do \
@@ -59,6 +62,9 @@ check-core: $(VENV)/installed ## The C core against its stub
 
 unit: $(VENV)/installed ## The tests alone; PYTEST="-k name" chooses
 	$(BIN)/python -m pytest $(PYTEST)
+
+own: $(VENV)/installed ## Our own readers' tests under `pytest --handles`
+	$(BIN)/python -m pytest --handles $(PYTEST) $(OWN)
 
 # The core built with the sanitizers has an environment of its own; what else
 # the tests need it takes from the first one.
