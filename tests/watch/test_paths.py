@@ -199,3 +199,44 @@ def test_the_quarantine_stands_there(tmp_path: Path) -> None:
     """Another process sees it: only so the tests above say something."""
     run = run_program(SEEN_FROM_OUTSIDE, tmp_path, level=WATCHED).ok()
     assert "/memfd:shd-quarantine" in run.out
+
+
+WITHOUT_LIBC = """
+import ctypes, os, platform, re
+
+libc = ctypes.CDLL(None, use_errno=True)
+libc.syscall.restype = ctypes.c_long
+EXECVE, GETDENTS = {"x86_64": (59, 217), "aarch64": (221, 61)}[platform.machine()]
+room = ctypes.create_string_buffer(65536)
+
+
+def syscall(number, *arguments):
+    ctypes.set_errno(0)
+    return libc.syscall(number, *arguments), ctypes.get_errno()
+
+
+closed = [os.open(os.devnull, os.O_RDONLY) for _ in range(20)]
+folder = os.open("/proc/self/fd", os.O_RDONLY)
+for fd in closed:
+    os.close(fd)
+name = f"/proc/self/fd/{closed[5]}"
+for call in (os.execv, lambda path, argv: os.execve(path, argv, {}), os.execvp):
+    try:
+        call(name, ["none"])
+    except OSError as error:
+        print(error.errno)
+argv = (ctypes.c_char_p * 2)(b"none", None)
+print(syscall(EXECVE, name.encode(), argv, argv))
+print(syscall(GETDENTS, folder, room, len(room))[0] > 0)
+listed = {int(name) for name in re.findall(rb"[^0-9]([0-9]+)\\0", room.raw)}
+print(sorted(listed & {folder, *closed}) == [folder])
+print(syscall(GETDENTS, closed[3], room, len(room)))
+os.close(folder)
+"""
+
+
+@pytest.mark.parametrize("level", [None, "full,fds=on,quarantine=0", "full,fds=on"])
+def test_without_libc(tmp_path: Path, level: str | None) -> None:
+    """Programs by name, and the list by the system call."""
+    run = run_program(WITHOUT_LIBC, tmp_path, level=level, options=["-W", "ignore"]).ok()
+    assert run.lines == [*(["2"] * 3), "(-1, 2)", "True", "True", "(-1, 9)"]

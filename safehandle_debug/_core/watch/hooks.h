@@ -139,6 +139,9 @@ shd_hook_may_be_special(const char *path)
                && path[4] == '/' && (path[5] == 'f' || path[5] == '/'));
 }
 
+/* Before the entries of an open folder are read, by who does without libc. */
+void shd_hook_listing(int folder);
+
 /* Before a path is opened.  1: it is the folder of this process's descriptors,
  * in which there is nothing of ours now; it gets the number that it would.
  * -1: it is the name of a parked number, errno says that there is no such
@@ -246,8 +249,8 @@ shd_hook_end_wait(int began)
 }
 
 /* What the assembly of hooks_raw.c must know of the table in hooks_syscall.c. */
-#define SHD_RAW_CLONE 24
-#define SHD_RAW_CLONE3 25
+#define SHD_RAW_CLONE 25
+#define SHD_RAW_CLONE3 26
 
 /* clone() returned, in the parent or in a child with its own memory.  `pidfd`:
  * where its descriptor is, if the flags ask for one. */

@@ -172,6 +172,16 @@ shd_hook_is_hidden(int folder, const char *name)
     return hidden;
 }
 
+void
+shd_hook_listing(int folder)
+{
+    int error = errno;
+    if (folder >= 0 && is_such_folder(folder)) {
+        shd_watch_listed();
+    }
+    errno = error;
+}
+
 static int
 names_list(const char *rest)
 {

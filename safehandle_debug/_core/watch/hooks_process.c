@@ -3,6 +3,7 @@
 #undef _FORTIFY_SOURCE
 #include "hooks.h"
 
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <sys/resource.h>
@@ -82,11 +83,15 @@ hook_posix_spawnp(pid_t *pid, const char *file, const void *actions,
 
 /* --- exec ------------------------------------------------------------------------- */
 
-/* Returns from a hook what `call` returns, if it does. */
-#define EXEC(call)                                                            \
+/* Returns from a hook what `call` returns, if it does.  `path`: of the
+ * program, which may be a descriptor's name, or NULL. */
+#define EXEC(path, call)                                                      \
     do {                                                                      \
         if (shd_watch_asleep()) {                                             \
             return (call);                                                    \
+        }                                                                     \
+        if (shd_hook_names_parked(AT_FDCWD, path)) {                          \
+            return -1;                                                        \
         }                                                                     \
         shd_watch_exec();                                                     \
         int failed = (call);                                                  \
@@ -97,25 +102,25 @@ hook_posix_spawnp(pid_t *pid, const char *file, const void *actions,
 static int
 hook_execve(const char *path, char *const argv[], char *const environment[])
 {
-    EXEC(real_execve(path, argv, environment));
+    EXEC(path, real_execve(path, argv, environment));
 }
 
 static int
 hook_execv(const char *path, char *const argv[])
 {
-    EXEC(real_execv(path, argv));
+    EXEC(path, real_execv(path, argv));
 }
 
 static int
 hook_execvp(const char *file, char *const argv[])
 {
-    EXEC(real_execvp(file, argv));
+    EXEC(file, real_execvp(file, argv));
 }
 
 static int
 hook_execvpe(const char *file, char *const argv[], char *const environment[])
 {
-    EXEC(real_execvpe(file, argv, environment));
+    EXEC(file, real_execvpe(file, argv, environment));
 }
 
 static int
@@ -124,7 +129,7 @@ hook_fexecve(int fd, char *const argv[], char *const environment[])
     if (!shd_watch_asleep() && !shd_hook_may_use(fd, "fexecve", SHD_HERE)) {
         return -1;
     }
-    EXEC(real_fexecve(fd, argv, environment));
+    EXEC(NULL, real_fexecve(fd, argv, environment));
 }
 
 static int
@@ -135,7 +140,7 @@ hook_execveat(int folder, const char *path, char *const argv[],
         && !shd_hook_may_use_in(folder, path, "execveat", SHD_HERE)) {
         return -1;
     }
-    EXEC(real_execveat(folder, path, argv, environment, flags));
+    EXEC(NULL, real_execveat(folder, path, argv, environment, flags));
 }
 
 /* The arguments from `first` up to the NULL as an array on the stack; `rest`
@@ -160,7 +165,7 @@ hook_execl(const char *path, const char *first, ...)
 {
     ARRAY_OF_ARGUMENTS(first, rest);
     va_end(rest);
-    EXEC(execv(path, argv));
+    EXEC(path, execv(path, argv));
 }
 
 static int
@@ -168,7 +173,7 @@ hook_execlp(const char *file, const char *first, ...)
 {
     ARRAY_OF_ARGUMENTS(first, rest);
     va_end(rest);
-    EXEC(execvp(file, argv));
+    EXEC(file, execvp(file, argv));
 }
 
 static int
@@ -177,7 +182,7 @@ hook_execle(const char *path, const char *first, ...)
     ARRAY_OF_ARGUMENTS(first, rest);
     char *const *environment = va_arg(rest, char *const *);
     va_end(rest);
-    EXEC(execve(path, argv, environment));
+    EXEC(path, execve(path, argv, environment));
 }
 
 /* --- ends ---------------------------------------------------------------------------- */

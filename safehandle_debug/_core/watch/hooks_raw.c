@@ -17,7 +17,7 @@
 
 #if defined(__LP64__) && (defined(__x86_64__) || defined(__aarch64__))
 
-_Static_assert(SHD_RAW_CLONE == 24 && SHD_RAW_CLONE3 == 25,
+_Static_assert(SHD_RAW_CLONE == 25 && SHD_RAW_CLONE3 == 26,
                "as in the assembly");
 
 #define USED __attribute__((used, visibility("hidden")))
@@ -97,9 +97,9 @@ __asm__(".pushsection .text\n"
         "    movzbl (%rax, %rdi, 2), %eax\n"
         "    testl %eax, %eax\n"
         "    je 1f\n"
-        "    cmpl $24, %eax\n"
-        "    je 2f\n"
         "    cmpl $25, %eax\n"
+        "    je 2f\n"
+        "    cmpl $26, %eax\n"
         "    je 3f\n"
         "4:\n"
         "    subq $8, %rsp\n"
@@ -171,9 +171,9 @@ __asm__(".pushsection .text\n"
         "    lsl x17, x0, #1\n"
         "    ldrb w16, [x16, x17]\n"
         "    cbz w16, 1f\n"
-        "    cmp w16, #24\n"
-        "    b.eq 3f\n"
         "    cmp w16, #25\n"
+        "    b.eq 3f\n"
+        "    cmp w16, #26\n"
         "    b.eq 4f\n"
         "2:  mov x7, x30\n"
         "    b shd_raw_call\n"

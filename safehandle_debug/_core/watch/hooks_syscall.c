@@ -277,6 +277,14 @@ close_several(const call *it)
     return make(it);
 }
 
+/* Nothing of ours is in the list of this process's descriptors. */
+static long
+list_folder(const call *it)
+{
+    shd_hook_listing((int)it->a);
+    return check_use(it, make(it), "getdents64");
+}
+
 /* --- processes ------------------------------------------------------------------------ */
 
 static long
@@ -340,6 +348,11 @@ fork_process(const call *it)
 static long
 run(const call *it)
 {
+    int is_at = it->number == SYS_execveat;
+    if (shd_hook_names_parked(is_at ? (int)it->a : AT_FDCWD,
+                              (const char *)(is_at ? it->b : it->a))) {
+        return -1;
+    }
     shd_watch_exec();
     long result = make(it);
     shd_watch_exec_failed();
@@ -380,6 +393,7 @@ enum action {
     RUNS,
     LEAVES,
     FORKS,
+    LISTS,
     CLONES,  /* SHD_RAW_CLONE */
     CLONES3, /* SHD_RAW_CLONE3 */
 };
@@ -412,6 +426,7 @@ static long (*const doing[])(const call *) = {
 #ifdef SYS_fork
     [FORKS] = fork_process,
 #endif
+    [LISTS] = list_folder,
     [CLONES] = clone_process,
     [CLONES3] = clone_as_told,
 };
@@ -465,6 +480,7 @@ USED const raw_call shd_raw_calls[RAW_NUMBERS] = {
     [SYS_execve] = {RUNS, 0},
     [SYS_execveat] = {RUNS, 0},
     [SYS_exit_group] = {LEAVES, 0},
+    [SYS_getdents64] = {LISTS, 0},
     [SYS_clone] = {CLONES, 0},
 #ifdef SYS_clone3
     [SYS_clone3] = {CLONES3, 0},
