@@ -236,6 +236,8 @@ def _victim_lines(
     enter: Span = ("  ← the victim: Enter", "accent")
     if line_width((*head, given, *who, enter)) <= cells:
         return [(*head, given, *who, enter)]
+    if line_width((*head, given, enter)) > cells:
+        head = ((" ", "text"),)
     return [clip((*head, given, enter), cells), clip((("   ", "text"), *who), cells)]
 
 
