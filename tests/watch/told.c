@@ -256,6 +256,12 @@ shd_watch_child(pid_t pid, const char *how, const void *caller)
 }
 
 void
+shd_watch_has_forked(pid_t pid)
+{
+    (void)pid;
+}
+
+void
 shd_watch_reaped(pid_t pid, const void *caller)
 {
     tell(caller, "reaped %d\n", (int)pid);

@@ -26,8 +26,11 @@ hook__Fork(void)
     if (pid == 0) {
         shd_watch_left_alone(0);
     }
-    else if (pid > 0 && !shd_watch_asleep()) {
-        shd_watch_child(pid, "_Fork", SHD_HERE);
+    if (pid > 0) {
+        shd_watch_has_forked(pid);
+        if (!shd_watch_asleep()) {
+            shd_watch_child(pid, "_Fork", SHD_HERE);
+        }
     }
     return pid;
 }
@@ -38,6 +41,9 @@ shd_hook_cloned(long result, uint64_t flags, const int *pidfd,
 {
     if (result == 0) {
         shd_watch_left_alone((flags & CLONE_FILES) != 0);
+    }
+    if (result > 0 && !(flags & CLONE_VM)) {
+        shd_watch_has_forked((pid_t)result);
     }
     if (result <= 0 || flags & CLONE_THREAD || shd_watch_asleep()) {
         return;

@@ -43,6 +43,9 @@ static pid_t
 hook_fork(void)
 {
     pid_t pid = real_fork();
+    if (pid > 0) {
+        shd_watch_has_forked(pid);
+    }
     if (pid > 0 && !shd_watch_asleep()) {
         shd_watch_child(pid, "fork", SHD_HERE);
     }

@@ -40,16 +40,28 @@ shd_leaving_start(void)
     }
 }
 
+static void
+add(pid_t pid)
+{
+    if (shared != NULL) {
+        int at = atomic_fetch_add(&shared->count, 1);
+        if (at < DESCENDANTS) {
+            atomic_store(&shared->pids[at], pid);
+        }
+    }
+}
+
 void
 shd_leaving_forked(void)
 {
     is_child = 1;
-    if (shared != NULL) {
-        int at = atomic_fetch_add(&shared->count, 1);
-        if (at < DESCENDANTS) {
-            atomic_store(&shared->pids[at], (pid_t)syscall(SYS_getpid));
-        }
-    }
+    add((pid_t)syscall(SYS_getpid));
+}
+
+void
+shd_watch_has_forked(pid_t pid)
+{
+    add(pid);
 }
 
 static int

@@ -171,6 +171,10 @@ void shd_watch_lists(int fd);
 void shd_watch_child(pid_t pid, const char *how, const void *caller);
 void shd_watch_reaped(pid_t pid, const void *caller);
 
+/* Also said by the parent, before it goes on: the child may not have run yet
+ * when somebody looks who is left. */
+void shd_watch_has_forked(pid_t pid);
+
 /* --- ends --------------------------------------------------------------------- */
 
 /* exec and _exit: before the call; exec that failed: after it.  `caller`: who
