@@ -1,7 +1,8 @@
 """Asks a process that runs who holds its handles: the one word a reader writes.
 
-The process sees it with its next event, looks in its own time, and adds the
-answer to its meta.  It is not stopped, and need not answer.
+The process sees it with its next event (of several in a millisecond only one
+looks for questions), looks in its own time, and adds the answer to its meta.
+It is not stopped, and need not answer.
 """
 
 from __future__ import annotations
