@@ -16,7 +16,7 @@ CHECKED := benchmarks docs samples
 PYTEST ?= -n 2
 # Under `--handles` a test must neither record this process for itself nor misuse a
 # handle on purpose, as those of the core and of the types of handles do.
-OWN ?= tests/findings tests/ledger tests/recording
+OWN ?= tests/findings tests/ledger tests/recording tests/cli tests/testing tests/activate tests/samples
 SANITIZED ?= tests/core tests/conformance tests/faults tests/finalization tests/handles tests/marshal tests/watch tests/ledger
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -O1 -g
 
@@ -63,7 +63,7 @@ check-core: $(VENV)/installed ## The C core against its stub
 unit: $(VENV)/installed ## The tests alone; PYTEST="-k name" chooses
 	$(BIN)/python -m pytest $(PYTEST)
 
-own: $(VENV)/installed ## Our own readers' tests under `pytest --handles`
+own: $(VENV)/installed ## Our own tests that work in one process, under `pytest --handles`
 	$(BIN)/python -m pytest --handles $(PYTEST) $(OWN)
 
 # The core built with the sanitizers has an environment of its own; what else
