@@ -23,7 +23,7 @@ from support_screens import Leaky, end, main_of, screen_text, settled, until
 from textual.events import MouseScrollDown, MouseScrollUp
 from textual.pilot import OutOfBounds, Pilot
 
-STEPS = int(os.environ.get("SAFEHANDLE_MONKEY", "250"))
+STEPS = int(os.environ.get("SAFEHANDLE_MONKEY", "80"))
 SIZES = [(120, 36), (80, 24), (60, 16), (240, 60), (30, 8), (1, 1)]
 NAMES = [name for key in (*KEYS, *MOVES) for name in key.keys.split(",")]
 LETTERS = [*'abkl01:>!"/|-5', "space", "left", "right", "up", "down", "shift+tab", "f5"]

@@ -14,6 +14,7 @@ import pytest
 from support_house import ROOT
 
 DOCS = ROOT / "docs"
+TRIES = 4
 
 
 @pytest.fixture(scope="module")
@@ -29,10 +30,16 @@ def screenshot() -> ModuleType:
 
 @pytest.mark.slow
 def test_the_pictures_are_current() -> None:
-    """Drawn anew they are the same, but for numbers: else `make screenshot`."""
+    """Drawn anew they are the same, but for numbers: else `make screenshot`.
+
+    They show programs that run: on a busy machine, these may have come less
+    far, but hardly each time."""
     command = [sys.executable, str(DOCS / "screenshot.py"), "--check"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"make screenshot draws them anew:\n{done.stdout}{done.stderr}"
+    for _ in range(TRIES):
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            return
+    pytest.fail(f"make screenshot draws them anew:\n{done.stdout}{done.stderr}")
 
 
 @pytest.mark.parametrize(
